@@ -1,0 +1,1 @@
+//! Who waited, and who made them wait. (skeleton)

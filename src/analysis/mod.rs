@@ -1,0 +1,5 @@
+//! Questions to a [`Trace`](crate::model::Trace): pure, no I/O.
+
+pub mod contention;
+pub mod stat;
+pub mod tiles;

@@ -1,0 +1,182 @@
+//! Ticks, and what they are in nanoseconds.
+//!
+//! Events carry raw ticks (TSC or CNTVCT by `quanta`), since converting them would cost more than writing them. The
+//! recorder notes a [`Sync`] each second, the same instant in ticks and in the system's clocks; a reader's
+//! [`Timebase`] interpolates between them. Without an invariant TSC `quanta` reads CLOCK_MONOTONIC, and so do we:
+//! [`source`] says which it is.
+
+#![allow(unsafe_code, reason = "std has no CLOCK_MONOTONIC as a number, and traces must name it for others to align with")]
+
+use std::sync::OnceLock;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// What ticks count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The CPU's own counter.
+    Counter,
+    /// CLOCK_MONOTONIC in nanoseconds: no invariant counter here.
+    Monotonic,
+}
+
+impl Source {
+    /// The word for it in trace headers.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Source::Counter => "counter",
+            Source::Monotonic => "monotonic",
+        }
+    }
+}
+
+/// One instant in ticks and in the system's clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sync {
+    /// Raw ticks.
+    pub ticks: u64,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub monotonic_ns: u64,
+    /// Nanoseconds since the epoch.
+    pub realtime_ns: u64,
+}
+
+static CLOCK: OnceLock<quanta::Clock> = OnceLock::new();
+
+/// Calibrates the clock; the first call may take a few hundred milliseconds (quanta's calibration). Call it before
+/// recording starts: [`ticks`] is 0 until then.
+pub fn init() {
+    CLOCK.get_or_init(quanta::Clock::new);
+}
+
+/// The current ticks, about 9 ns. No locks, no allocation, async-signal-safe.
+#[inline(always)]
+pub fn ticks() -> u64 {
+    match CLOCK.get() {
+        Some(clock) => clock.raw(),
+        None => 0,
+    }
+}
+
+/// What ticks count on this machine.
+pub fn source() -> Source {
+    let (ticks, monotonic) = (ticks(), monotonic_ns());
+    // quanta's fallback reads CLOCK_MONOTONIC itself; a counter would have to agree with it to the millisecond.
+    match ticks.abs_diff(monotonic) < 1_000_000 {
+        true => Source::Monotonic,
+        false => Source::Counter,
+    }
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+pub fn monotonic_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a live timespec, which is all that clock_gettime(2) asks for; CLOCK_MONOTONIC always exists.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+/// Notes the present instant in all clocks. The ticks are read between two reads of the monotonic clock, and the
+/// tightest of a few tries is kept, so that a preemption in between does not skew it.
+pub fn sync() -> Sync {
+    let read = || {
+        let before = monotonic_ns();
+        let ticks = ticks();
+        let after = monotonic_ns();
+        (after - before, ticks, before + (after - before) / 2)
+    };
+    // Four tries: a preemption hits one of them at most, in practice.
+    let (_, ticks, monotonic_ns) = [read(), read(), read(), read()].into_iter().min().unwrap_or_else(read);
+    let realtime_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+    Sync { ticks, monotonic_ns, realtime_ns }
+}
+
+/// Turns ticks into CLOCK_MONOTONIC nanoseconds, by straight lines between syncs.
+///
+/// ```
+/// use kymo::clock::{Sync, Timebase};
+/// let at = |ticks, monotonic_ns| Sync { ticks, monotonic_ns, realtime_ns: 0 };
+/// let timebase = Timebase::new(vec![at(1_000, 0), at(4_000, 1_000)]);
+/// assert_eq!(timebase.nanos(2_500), 500);
+/// assert_eq!(timebase.nanos(7_000), 2_000);
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Timebase {
+    /// Ascending in ticks and in nanoseconds.
+    syncs: Vec<Sync>,
+}
+
+impl Timebase {
+    /// From syncs in any order. Those that contradict an earlier one (time running backwards) are left out.
+    pub fn new(mut syncs: Vec<Sync>) -> Timebase {
+        syncs.sort_by_key(|sync| sync.ticks);
+        let mut kept: Vec<Sync> = Vec::with_capacity(syncs.len());
+        for sync in syncs {
+            if kept.last().is_none_or(|last| sync.ticks > last.ticks && sync.monotonic_ns > last.monotonic_ns) {
+                kept.push(sync);
+            }
+        }
+        Timebase { syncs: kept }
+    }
+
+    /// The syncs that are used, ascending.
+    pub fn syncs(&self) -> &[Sync] {
+        &self.syncs
+    }
+
+    /// CLOCK_MONOTONIC nanoseconds at `ticks`, extrapolated outside the syncs, never below 0. With one sync or none
+    /// a tick counts as a nanosecond.
+    #[inline]
+    pub fn nanos(&self, ticks: u64) -> u64 {
+        let after = self.syncs.partition_point(|sync| sync.ticks <= ticks);
+        let right = after.clamp(1, self.syncs.len().max(2) - 1);
+        let (Some(a), b) = (self.syncs.get(right - 1), self.syncs.get(right)) else { return ticks };
+        let from_a = ticks as i128 - i128::from(a.ticks);
+        let Some(b) = b else { return (i128::from(a.monotonic_ns) + from_a).max(0) as u64 };
+        let (run, rise) = (i128::from(b.ticks - a.ticks), i128::from(b.monotonic_ns - a.monotonic_ns));
+        (i128::from(a.monotonic_ns) + (from_a * rise).div_euclid(run)).max(0) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ticks: u64, monotonic_ns: u64) -> Sync {
+        Sync { ticks, monotonic_ns, realtime_ns: 0 }
+    }
+
+    #[test]
+    fn time_is_monotone_and_exact_at_each_sync() {
+        let syncs = [at(100, 1_000), at(300, 1_050), at(1_000, 9_000)];
+        let timebase = Timebase::new(syncs.to_vec());
+        assert!(syncs.iter().all(|sync| timebase.nanos(sync.ticks) == sync.monotonic_ns));
+        let times: Vec<_> = (0..2_000).map(|ticks| timebase.nanos(ticks)).collect();
+        assert!(times.is_sorted());
+    }
+
+    #[test]
+    fn a_sync_that_runs_backwards_is_left_out() {
+        let timebase = Timebase::new(vec![at(100, 1_000), at(200, 900), at(300, 1_200)]);
+        assert_eq!(timebase.syncs(), [at(100, 1_000), at(300, 1_200)]);
+    }
+
+    #[test]
+    fn without_syncs_a_tick_is_a_nanosecond() {
+        assert_eq!(Timebase::default().nanos(17), 17);
+        assert_eq!(Timebase::new(vec![at(10, 100)]).nanos(17), 107);
+    }
+
+    #[test]
+    fn ninety_days_of_ticks_do_not_overflow() {
+        let day = 86_400_000_000_000_u64;
+        let timebase = Timebase::new(vec![at(0, 1), at(day * 90 * 4, day * 90)]);
+        assert!(timebase.nanos(day * 45 * 4).abs_diff(day * 45) <= 1);
+    }
+
+    #[test]
+    fn the_clock_advances_with_the_systems() {
+        init();
+        let (a, b) = (sync(), sync());
+        assert!(b.ticks > a.ticks && b.monotonic_ns > a.monotonic_ns);
+    }
+}

@@ -1,0 +1,1 @@
+//! A trace as text, both ways: for golden tests and for people.

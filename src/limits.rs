@@ -1,0 +1,59 @@
+//! Every bound of kymo: its name, value and unit, why it is so, what happens when it is reached, and the counter that
+//! shows it. Code elsewhere names these; it has no large number of its own.
+
+/// Bytes of a thread's chunk, header included. Large enough that trading it is rare (about 6 000 events), small
+/// enough that a thousand busy threads fit the memory cap. Full: the thread trades it for an empty one.
+pub const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Bytes of a signal handler's chunk. Full: samples are lost (`no_chunk`) until the drain comes by.
+pub const SIGNAL_CHUNK_BYTES: usize = 16 * 1024;
+
+/// Memory that recording may take in the traced process, in bytes: chunks, stacks and strings together.
+/// Reached: no free chunk, events are lost and counted (`no_chunk`).
+pub const MEMORY_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of the stack table: interned stacks of all threads. Full: [`crate::events::StackId::OVERFLOW`], counted.
+pub const STACK_TABLE_BYTES: usize = 8 * 1024 * 1024;
+
+/// Bytes of the string table. Full: [`crate::events::StrId::OVERFLOW`], counted.
+pub const STRING_TABLE_BYTES: usize = 2 * 1024 * 1024;
+
+/// Bytes of one interned string, cut at a character boundary. Go's bound.
+pub const STRING_BYTES: usize = 1024;
+
+/// Frames of a stack; deeper ones are cut at the root and flagged by an address of 0 as the last frame. Go's bound.
+pub const STACK_FRAMES: usize = 128;
+
+/// Threads that are recorded at the same time. More: their events are lost, counted (`no_thread`).
+pub const THREADS: usize = 16 * 1024;
+
+/// How often the drain takes every thread's chunk, in milliseconds: what a killed process loses at most.
+pub const SEAL_MS: u64 = 1000;
+
+/// How often the drain looks for full chunks, in milliseconds.
+pub const DRAIN_MS: u64 = 20;
+
+/// Waits of locks at least this long always carry a stack, shorter ones with probability duration / threshold, in
+/// nanoseconds. A stack costs about 150 ns, so this is below one percent of the time waited.
+pub const WAIT_STACK_NS: u64 = 20_000;
+
+/// The same for hooked calls, of which a busy server makes hundreds of thousands a second.
+pub const CALL_STACK_NS: u64 = 100_000;
+
+/// The same for a suspended task: a wake that ends a suspension this long carries the waker's stack.
+pub const WAKE_STACK_NS: u64 = 100_000;
+
+/// Captures that may overlap. More: refused with a typed error (HTTP: 429).
+pub const CAPTURES: usize = 16;
+
+/// Bytes that one capture's reader may lag behind. More: its events are lost, counted (`slow_reader`).
+pub const READER_LAG_BYTES: usize = 16 * 1024 * 1024;
+
+/// The longest `seconds` of a request. Longer: 400.
+pub const CAPTURE_SECONDS: f64 = 3600.0;
+
+/// Bytes of a trace that the traced process converts or shows itself. More: the capture ends there and says so.
+pub const IN_PROCESS_TRACE_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of one section of a trace file. Longer: damage, never allocated.
+pub const SECTION_BYTES: usize = 64 * 1024 * 1024;

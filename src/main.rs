@@ -1,0 +1,3 @@
+//! The command: parse, call one verb, exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Profiles: stacks with weights. (skeleton)

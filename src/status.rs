@@ -1,0 +1,1 @@
+//! What is on, what is off and why, what was lost. (skeleton)

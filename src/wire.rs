@@ -1,0 +1,285 @@
+//! Numbers and strings as bytes: the one encoding under events, trace files and protobuf.
+//!
+//! Unsigned numbers are LEB128 varints, signed ones zigzag first (the same rules as protobuf's `uint64` and `sint64`).
+//! [`Cursor`] writes into a fixed array whose length is a power of two, so that masking the index replaces the
+//! bounds check on the hot path; [`Reader`] reads untrusted bytes and reports the offset of what it could not read.
+//!
+//! Does not know events, chunks or files.
+
+/// Bytes that one event may take at most, its kind and time included. A power of two: see [`Cursor`].
+pub const EVENT_MAX: usize = 128;
+
+/// Bytes that a varint of 64 bits takes at most.
+pub const VARINT_MAX: usize = 10;
+
+/// Writes one event into the free end of a chunk.
+///
+/// An event of `n` arguments takes at most `VARINT_MAX * (n + 2)` bytes; `events.rs` proves at compile time that
+/// this never passes [`EVENT_MAX`], so an index never wraps.
+#[derive(Debug)]
+pub struct Cursor<'a> {
+    room: &'a mut [u8; EVENT_MAX],
+    len: usize,
+}
+
+impl<'a> Cursor<'a> {
+    /// Starts at the first byte of `room`.
+    #[inline(always)]
+    pub fn new(room: &'a mut [u8; EVENT_MAX]) -> Self {
+        Cursor { room, len: 0 }
+    }
+
+    /// Appends one byte.
+    #[inline(always)]
+    pub fn put_byte(&mut self, byte: u8) {
+        self.room[self.len & (EVENT_MAX - 1)] = byte;
+        self.len += 1;
+    }
+
+    /// Appends an unsigned varint.
+    #[inline(always)]
+    pub fn put_u64(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.put_byte(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.put_byte(value as u8);
+    }
+
+    /// Bytes written so far.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing has been written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// Maps signed numbers onto unsigned ones so that small magnitudes stay short: 0, -1, 1, -2 become 0, 1, 2, 3.
+#[inline(always)]
+pub const fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// The inverse of [`zigzag`].
+#[inline(always)]
+pub const fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
+/// Appends an unsigned varint to a growing buffer: for headers, tables and exports, never for events.
+pub fn put_u64(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Appends a zigzag varint.
+pub fn put_i64(out: &mut Vec<u8>, value: i64) {
+    put_u64(out, zigzag(value));
+}
+
+/// Appends a length and that many bytes.
+pub fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_u64(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Why bytes could not be read, and where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WireError {
+    /// The bytes end inside a value.
+    #[error("the bytes end at offset {offset}, inside a value")]
+    Truncated {
+        /// Offset at which the value began.
+        offset: usize,
+    },
+    /// A varint does not fit 64 bits.
+    #[error("the number at offset {offset} does not fit 64 bits")]
+    Overlong {
+        /// Offset at which the number began.
+        offset: usize,
+    },
+    /// Text that is not UTF-8.
+    #[error("the text at offset {offset} is not UTF-8")]
+    NotUtf8 {
+        /// Offset at which the text began.
+        offset: usize,
+    },
+    /// A value outside the range of its type.
+    #[error("the value {value} at offset {offset} is out of range")]
+    OutOfRange {
+        /// Offset at which the value began.
+        offset: usize,
+        /// What was read.
+        value: u64,
+    },
+}
+
+/// Reads values from bytes that nobody vouches for.
+#[derive(Debug, Clone)]
+pub struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Reader<'a> {
+    /// Starts at the first byte.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Reader { bytes, at: 0 }
+    }
+
+    /// Offset of the next byte.
+    #[inline]
+    pub fn offset(&self) -> usize {
+        self.at
+    }
+
+    /// Whether every byte has been read.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.at >= self.bytes.len()
+    }
+
+    /// Bytes not read yet.
+    #[inline]
+    pub fn remaining(&self) -> usize {
+        self.bytes.len().saturating_sub(self.at)
+    }
+
+    /// Reads one byte.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`] at the end of the bytes.
+    #[inline]
+    pub fn byte(&mut self) -> Result<u8, WireError> {
+        let byte = *self.bytes.get(self.at).ok_or(WireError::Truncated { offset: self.at })?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    /// Reads an unsigned varint.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`] or [`WireError::Overlong`], both with the offset where the number began.
+    #[inline]
+    pub fn u64(&mut self) -> Result<u64, WireError> {
+        let offset = self.at;
+        if let Some(&first) = self.bytes.get(offset)
+            && first < 0x80
+        {
+            self.at = offset + 1;
+            return Ok(u64::from(first));
+        }
+        self.u64_long(offset)
+    }
+
+    fn u64_long(&mut self, offset: usize) -> Result<u64, WireError> {
+        let mut value = 0u64;
+        for (index, &byte) in self.bytes[offset.min(self.bytes.len())..].iter().take(VARINT_MAX).enumerate() {
+            let bits = u64::from(byte & 0x7f);
+            if index == VARINT_MAX - 1 && bits > 1 {
+                return Err(WireError::Overlong { offset });
+            }
+            value |= bits << (7 * index);
+            if byte < 0x80 {
+                self.at = offset + index + 1;
+                return Ok(value);
+            }
+        }
+        match self.bytes.len().saturating_sub(offset) >= VARINT_MAX {
+            true => Err(WireError::Overlong { offset }),
+            false => Err(WireError::Truncated { offset }),
+        }
+    }
+
+    /// Reads a zigzag varint.
+    ///
+    /// # Errors
+    /// As [`Reader::u64`].
+    #[inline]
+    pub fn i64(&mut self) -> Result<i64, WireError> {
+        self.u64().map(unzigzag)
+    }
+
+    /// Reads a varint that must fit 32 bits.
+    ///
+    /// # Errors
+    /// As [`Reader::u64`], and [`WireError::OutOfRange`].
+    #[inline]
+    pub fn u32(&mut self) -> Result<u32, WireError> {
+        let offset = self.at;
+        let value = self.u64()?;
+        u32::try_from(value).map_err(|_| WireError::OutOfRange { offset, value })
+    }
+
+    /// Reads a length and that many bytes, without copying them.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`] if fewer bytes are left than the length says.
+    pub fn bytes(&mut self) -> Result<&'a [u8], WireError> {
+        let offset = self.at;
+        let len = self.u64()?;
+        let rest = &self.bytes[self.at.min(self.bytes.len())..];
+        let len = usize::try_from(len).ok().filter(|&len| len <= rest.len());
+        let len = len.ok_or(WireError::Truncated { offset })?;
+        self.at += len;
+        Ok(&rest[..len])
+    }
+
+    /// Reads a length and that much UTF-8.
+    ///
+    /// # Errors
+    /// As [`Reader::bytes`], and [`WireError::NotUtf8`].
+    pub fn text(&mut self) -> Result<&'a str, WireError> {
+        let offset = self.at;
+        let bytes = self.bytes()?;
+        std::str::from_utf8(bytes).map_err(|_| WireError::NotUtf8 { offset })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn numbers_come_back(value: u64, signed: i64) {
+            let mut out = Vec::new();
+            put_u64(&mut out, value);
+            put_i64(&mut out, signed);
+            let mut room = [0u8; EVENT_MAX];
+            let mut cursor = Cursor::new(&mut room);
+            cursor.put_u64(value);
+            let len = cursor.len();
+            prop_assert_eq!(&out[..len], &room[..len]);
+            let mut reader = Reader::new(&out);
+            prop_assert_eq!(reader.u64(), Ok(value));
+            prop_assert_eq!(reader.i64(), Ok(signed));
+            prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn any_bytes_are_read_or_refused_without_panic(bytes: Vec<u8>) {
+            let mut reader = Reader::new(&bytes);
+            while reader.text().is_ok() && !reader.is_empty() {}
+            let mut reader = Reader::new(&bytes);
+            while reader.u64().is_ok() && !reader.is_empty() {}
+        }
+    }
+
+    #[test]
+    fn errors_name_the_offset_where_the_value_began() {
+        let mut reader = Reader::new(&[0x05, 0x80]);
+        assert_eq!(reader.u64(), Ok(5));
+        assert_eq!(reader.u64(), Err(WireError::Truncated { offset: 1 }));
+        assert_eq!(Reader::new(&[0xff; 11]).u64(), Err(WireError::Overlong { offset: 0 }));
+        assert_eq!(Reader::new(&[9, b'a']).bytes(), Err(WireError::Truncated { offset: 0 }));
+    }
+}
