@@ -464,6 +464,11 @@ impl Groups {
         self.0 & group.bit() != 0
     }
 
+    /// Whether every group of `others` is in the set.
+    pub const fn contains_all_of(self, others: Groups) -> bool {
+        others.0 & !self.0 == 0
+    }
+
     /// The set with `group` added.
     #[must_use]
     pub const fn with(self, group: Group) -> Groups {
@@ -530,10 +535,10 @@ macro_rules! events {
                 }
             }
 
-            /// Appends its arguments; nothing for [`Event::Unknown`].
-            pub fn put_args(self, cursor: &mut Cursor<'_>) {
+            /// Appends the whole event, as [`EventKind::put`]; nothing for [`Event::Unknown`].
+            pub fn put(self, delta_ticks: u64, cursor: &mut Cursor<'_>) {
                 match self {
-                    $(Event::$name(event) => event.put_args(cursor),)*
+                    $(Event::$name(event) => event.put(delta_ticks, cursor),)*
                     Event::Unknown { .. } => {}
                 }
             }
@@ -683,9 +688,10 @@ mod tests {
             assert_eq!(event.wire_args(), (1..=spec.args.len() as u64).collect::<Vec<_>>(), "{}", spec.name);
             let mut room = [0; EVENT_MAX];
             let mut cursor = Cursor::new(&mut room);
-            event.put_args(&mut cursor);
+            event.put(5, &mut cursor);
             let len = cursor.len();
-            assert_eq!(&room[..len], &bytes, "{}", spec.name);
+            assert_eq!(room[..2], [spec.id, 5], "{}", spec.name);
+            assert_eq!(&room[2..len], &bytes, "{}", spec.name);
             for cut in 0..bytes.len() {
                 assert!(Event::read_args(spec.id, &mut Reader::new(&bytes[..cut])).is_err(), "{}", spec.name);
             }
@@ -706,8 +712,11 @@ mod tests {
     #[test]
     fn arguments_are_named_for_their_kind() {
         for (name, arg) in KINDS.iter().flat_map(|spec| spec.args) {
-            assert_eq!(name.ends_with("_bytes") || matches!(*name, "size" | "weight" | "length"),
-                *arg == ArgKind::Bytes || (*name == "weight" && *arg == ArgKind::Nanos), "{name}");
+            assert_eq!(
+                name.ends_with("_bytes") || matches!(*name, "size" | "weight" | "length"),
+                *arg == ArgKind::Bytes || (*name == "weight" && *arg == ArgKind::Nanos),
+                "{name}"
+            );
         }
     }
 }

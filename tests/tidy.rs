@@ -24,13 +24,16 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "export", "profile", "analysis", "model", "record", "status", "events", "format", "clock", "limits",
-            "wire",
+            "export", "profile", "analysis", "model", "record", "status", "events", "format", "clock",
+            "limits", "wire",
         ],
     ),
     (
         "cli",
-        &["http", "export", "profile", "analysis", "model", "record", "status", "events", "format", "limits", "clock"],
+        &[
+            "http", "export", "profile", "analysis", "model", "record", "status", "events", "format",
+            "limits", "clock",
+        ],
     ),
 ];
 
@@ -101,7 +104,8 @@ fn files_stay_short() {
 
 #[test]
 fn one_word_per_thing_and_nothing_left_to_do() {
-    let banned = ["TODO", "FIXME", "XXX", "mod utils", "mod helpers", "mod common", "mod manager", "todo!(", "dbg!("];
+    let banned =
+        ["TODO", "FIXME", "XXX", "mod utils", "mod helpers", "mod common", "mod manager", "todo!(", "dbg!("];
     for file in sources() {
         for (number, line) in fs::read_to_string(&file).unwrap().lines().enumerate() {
             for word in banned {
@@ -149,7 +153,8 @@ fn is_comment(line: &str) -> bool {
 fn imports(text: &str) -> BTreeSet<String> {
     let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or(text);
     let code: String = code.lines().filter(|line| !is_comment(line)).flat_map(|line| [line, "\n"]).collect();
-    let word = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
+    let word =
+        |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
     let mut found = BTreeSet::new();
     for path in ["crate::", "kymo::"] {
         for rest in code.split(path).skip(1) {

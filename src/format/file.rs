@@ -9,7 +9,9 @@ use std::collections::HashMap;
 
 use super::decode::{Arity, Events};
 use super::encode::checksum;
-use super::{End, EventsHead, Frame, Header, Lane, MAGIC, MARK, Module, SECTION_HEAD, Section, Symbol, ThreadInfo};
+use super::{
+    End, EventsHead, Frame, Header, Lane, MAGIC, MARK, Module, SECTION_HEAD, Section, Symbol, ThreadInfo,
+};
 use crate::clock::{Sync, Timebase};
 use crate::events::{Event, StackId, StrId, ThreadId};
 use crate::limits::SECTION_BYTES;
