@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::pool;
 use super::ring::{self, ChunkRef, Label};
 use super::session::Recording;
 use super::{Recorder, thread};
@@ -128,11 +129,8 @@ impl Drain {
     /// Takes every thread's chunk, full or not, and tells the clock and the losses.
     pub(super) fn seal(&mut self, recorder: &Recorder) {
         self.empty_full_queue(recorder);
-        let retired: Vec<u32> = recorder
-            .used_slots()
-            .filter(|(_, slot)| slot.is(thread::Use::Retired))
-            .map(|(index, _)| index)
-            .collect();
+        let retired: Vec<u32> =
+            recorder.slots.used().filter(|(_, place)| place.is_retired()).map(|(index, _)| index).collect();
         self.take_set_aside(recorder);
         self.steal_all(recorder);
         // A writer may have filled and passed on a chunk while the lanes were walked.
@@ -140,13 +138,18 @@ impl Drain {
         self.tell(recorder);
         self.recycle(recorder, &retired);
         let now = clock::ticks();
-        recorder.used_slots().for_each(|(_, slot)| slot.provide_signal_chunk(now, recorder));
+        for (_, place) in recorder.slots.used().filter(|(_, place)| place.is_live()) {
+            place.item.provide_signal_chunk(now, recorder);
+        }
     }
 
     fn steal_all(&mut self, recorder: &Recorder) {
         let lanes: Vec<_> = recorder
-            .used_slots()
-            .flat_map(|(index, slot)| [(index, false, &slot.normal), (index, true, &slot.signal)])
+            .slots
+            .used()
+            .flat_map(|(index, place)| {
+                [(index, false, &place.item.normal), (index, true, &place.item.signal)]
+            })
             .collect();
         let (resting, lingering) = ring::steal(lanes.iter().map(|(_, _, lane)| *lane));
         for chunk in resting {
@@ -179,7 +182,7 @@ impl Drain {
     /// was read is lost, and counted.
     fn take_set_aside(&mut self, recorder: &Recorder) {
         for aside in std::mem::take(&mut self.set_aside) {
-            let slot = &recorder.slots[aside.slot as usize];
+            let slot = &recorder.slots.at(aside.slot).item;
             let lane = if aside.signal { &slot.signal } else { &slot.normal };
             if !lane.left(aside.turn) {
                 self.set_aside.push(aside);
@@ -217,7 +220,8 @@ impl Drain {
 
     fn new_losses(&mut self, recorder: &Recorder) -> Vec<Loss> {
         let mut losses = Vec::new();
-        for (_, slot) in recorder.used_slots() {
+        for (_, place) in recorder.slots.used() {
+            let slot = &place.item;
             let thread = slot.thread.load(Ordering::Relaxed);
             for (index, lost) in slot.lost.iter().enumerate() {
                 let lost = lost.load(Ordering::Relaxed);
@@ -246,34 +250,33 @@ impl Drain {
             if self.set_aside.iter().any(|aside| aside.slot == index) {
                 continue;
             }
-            let slot = &recorder.slots[index as usize];
+            let slot = &recorder.slots.at(index).item;
             let thread = slot.thread.load(Ordering::Relaxed);
             self.ended.insert(thread, (u64::from(slot.tid.load(Ordering::Relaxed)), slot.retired_name()));
             for (reason, lost) in slot.lost.iter().enumerate() {
                 lost.store(0, Ordering::Relaxed);
                 self.told.remove(&(thread, reason));
             }
-            slot.becomes(thread::Use::Free);
-            // The queue has room for every slot there is.
-            let _ = recorder.recycled_slots.push(index);
+            recorder.slots.free(index);
         }
     }
 
     /// Tid and name of the threads of a capture, as far as they can still be had.
     pub(super) fn threads(&self, recorder: &Recorder, seen: &HashSet<u32>) -> Vec<ThreadInfo> {
-        let living: HashMap<u32, &thread::Slot> = recorder
-            .used_slots()
-            .filter(|(_, slot)| !slot.is(thread::Use::Free))
-            .map(|(_, slot)| (slot.thread.load(Ordering::Relaxed), slot))
+        let living: HashMap<u32, &thread::Place> = recorder
+            .slots
+            .used()
+            .filter(|(_, place)| place.is_live() || place.is_retired())
+            .map(|(_, place)| (place.item.thread.load(Ordering::Relaxed), place))
             .collect();
         let mut threads: Vec<_> = seen.iter().copied().filter(|&thread| thread != 0).collect();
         threads.sort_unstable();
         let info = |thread: u32| {
             let (tid, name) = match (self.ended.get(&thread), living.get(&thread)) {
                 (Some((tid, name)), _) => (*tid, name.clone()),
-                (None, Some(slot)) => {
-                    let tid = u64::from(slot.tid.load(Ordering::Relaxed));
-                    (tid, living_name(slot, tid))
+                (None, Some(place)) => {
+                    let tid = u64::from(place.item.tid.load(Ordering::Relaxed));
+                    (tid, living_name(place, tid))
                 }
                 (None, None) => return None,
             };
@@ -287,15 +290,15 @@ impl Drain {
         self.ended.clear();
         let free: Vec<ChunkRef> = std::iter::from_fn(|| recorder.exchange.take_free()).collect();
         for chunk in free {
-            ring::release(&chunk);
+            pool::release(&chunk);
             recorder.exchange.give_free(chunk);
         }
     }
 }
 
-fn living_name(slot: &thread::Slot, tid: u64) -> String {
-    if slot.is(thread::Use::Retired) {
-        return slot.retired_name();
+fn living_name(place: &thread::Place, tid: u64) -> String {
+    if place.is_retired() {
+        return place.item.retired_name();
     }
     let name = std::fs::read_to_string(format!("/proc/self/task/{tid}/comm"));
     name.map_or_else(|_| String::new(), |name| name.trim_end().to_owned())

@@ -29,6 +29,8 @@
 //! know what events mean, name addresses, or speak HTTP.
 
 mod drain;
+mod pool;
+mod registry;
 mod ring;
 pub mod session;
 pub mod sink;
@@ -38,8 +40,6 @@ mod thread;
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-use crossbeam_queue::ArrayQueue;
 
 use crate::clock;
 use crate::events::{EventKind, Group, Groups, LossReason, StackId, StrId};
@@ -56,11 +56,7 @@ struct Recorder {
     exchange: ring::Exchange,
     /// Chunks there are.
     chunks: usize,
-    slots: Box<[thread::Slot]>,
-    /// Slots that were ever used: those below this index.
-    used_slots: AtomicU32,
-    /// Slots whose thread has gone and whose rest the drain has taken.
-    recycled_slots: ArrayQueue<u32>,
+    slots: registry::Registry<thread::Slot>,
     next_thread: AtomicU32,
     /// Grows with each capture; chunks carry it, so that a capture can tell its own from older ones.
     epoch: AtomicU64,
@@ -84,13 +80,11 @@ impl Recorder {
         crate::status::set("recorder", format!("on, ordered by {fence}"));
         let key = thread::retirement_key()?;
         let tables = STACK_TABLE_BYTES + STRING_TABLE_BYTES + THREADS * size_of::<thread::Slot>();
-        let chunks = ring::map_chunks((MEMORY_BYTES - tables) / crate::limits::CHUNK_BYTES)?;
+        let chunks = pool::map_chunks((MEMORY_BYTES - tables) / crate::limits::CHUNK_BYTES)?;
         Ok(Recorder {
             chunks: chunks.len(),
             exchange: ring::Exchange::new(chunks, MEMORY_BYTES / crate::limits::CHUNK_BYTES, false),
-            slots: (0..THREADS).map(|_| thread::Slot::new(thread::Use::Free)).collect(),
-            used_slots: AtomicU32::new(0),
-            recycled_slots: ArrayQueue::new(THREADS),
+            slots: registry::Registry::new((0..THREADS).map(|_| thread::Slot::new())),
             next_thread: AtomicU32::new(1),
             epoch: AtomicU64::new(0),
             stacks: tables::Stacks::new(),
@@ -99,25 +93,6 @@ impl Recorder {
             lost_without_slot: AtomicU64::new(0),
             pid: std::process::id(),
         })
-    }
-
-    /// A slot for one more thread.
-    fn vacant_slot(&self) -> Option<&thread::Slot> {
-        let index = self.recycled_slots.pop().or_else(|| {
-            let index = self.used_slots.fetch_add(1, Ordering::Relaxed);
-            if index as usize >= self.slots.len() {
-                self.used_slots.fetch_sub(1, Ordering::Relaxed);
-                return None;
-            }
-            Some(index)
-        })?;
-        self.slots.get(index as usize)
-    }
-
-    /// The slots that were ever used, with their index.
-    fn used_slots(&self) -> impl Iterator<Item = (u32, &thread::Slot)> {
-        let used = (self.used_slots.load(Ordering::Acquire) as usize).min(self.slots.len());
-        (0..).zip(&self.slots[..used])
     }
 
     /// Puts a filled chunk into the full queue; what that displaces is lost.
@@ -137,9 +112,9 @@ impl Recorder {
 
     fn lose_chunk(&self, chunk: &ring::ChunkRef) {
         let (thread, events) = (chunk.label().thread, u64::from(chunk.events()));
-        let slot = self.used_slots().find(|(_, slot)| slot.thread.load(Ordering::Relaxed) == thread);
-        match slot {
-            Some((_, slot)) => slot.lose(LossReason::Overwritten, events),
+        let place = self.slots.used().find(|(_, place)| place.item.thread.load(Ordering::Relaxed) == thread);
+        match place {
+            Some((_, place)) => place.item.lose(LossReason::Overwritten, events),
             None => drop(self.lost_without_slot.fetch_add(events, Ordering::Relaxed)),
         }
     }
@@ -237,7 +212,7 @@ pub fn usage() -> Usage {
     let Some(recorder) = recorder() else { return Usage::default() };
     Usage {
         chunk_bytes: recorder.exchange.in_use(recorder.chunks) * crate::limits::CHUNK_BYTES,
-        threads: recorder.used_slots().filter(|(_, slot)| slot.is(thread::Use::Live)).count(),
+        threads: recorder.slots.used().filter(|(_, place)| place.is_live()).count(),
         stacks: recorder.stacks.0.end() - tables::FIRST,
         stacks_overflowed: recorder.stacks.0.overflowed(),
         strings: recorder.strings.table.end() - tables::FIRST,

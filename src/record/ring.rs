@@ -18,24 +18,19 @@
 //! 5. Only the lane's own thread writes `turn` and the chunk's length. A signal handler that finds `turn` odd has
 //!    interrupted a writer and uses the thread's other lane.
 //!
-//! loom checks 1 to 4 in `tests::loom`; a mutant without the release in 2 and 4 must fail there.
+//! `tests/loom.rs` checks 1 to 4 in every interleaving; a mutant without the release in 2 and 4 must fail there.
 
 #![allow(
     unsafe_code,
     reason = "chunks are memory that is shared by the protocol above, which the compiler can't check"
 )]
 
-use crossbeam_queue::ArrayQueue;
-
-use super::sync::{AtomicPtr, AtomicU32, AtomicU64, Ordering, PUBLISH, UnsafeCell, heavy_fence, light_fence};
+use super::sync::{
+    ArrayQueue, AtomicPtr, AtomicU32, AtomicU64, CHUNK_ROOM, Ordering, PUBLISH, UnsafeCell, heavy_fence,
+    light_fence,
+};
 use crate::events::EventKind;
 use crate::wire::{Cursor, EVENT_MAX};
-
-/// Bytes of events in a chunk: what is left of [`crate::limits::CHUNK_BYTES`] behind the head.
-pub(super) const CHUNK_ROOM: usize =
-    if cfg!(loom) { EVENT_MAX } else { crate::limits::CHUNK_BYTES - CHUNK_HEAD };
-
-const CHUNK_HEAD: usize = 64;
 
 /// One thread's self-contained run of events.
 #[repr(C, align(64))]
@@ -55,6 +50,23 @@ pub(super) struct Chunk {
     /// The capture epoch when the lane got it: its events are all younger.
     epoch: AtomicU64,
     bytes: UnsafeCell<[u8; CHUNK_ROOM]>,
+}
+
+#[cfg(test)]
+#[allow(dead_code, reason = "for tests/loom.rs, which makes chunks without mapping memory")]
+impl Chunk {
+    pub(super) fn new() -> Chunk {
+        Chunk {
+            len: AtomicU32::new(0),
+            events: AtomicU32::new(0),
+            base_ticks: AtomicU64::new(0),
+            last_ticks: AtomicU64::new(0),
+            thread: AtomicU32::new(0),
+            lane: AtomicU32::new(0),
+            epoch: AtomicU64::new(0),
+            bytes: UnsafeCell::new([0; CHUNK_ROOM]),
+        }
+    }
 }
 
 /// What a chunk's head says of its events.
@@ -197,10 +209,9 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Without a chunk.
-    #[cfg(not(loom))]
-    pub(super) const fn new(room: usize) -> Lane {
-        assert!(room <= CHUNK_ROOM);
-        Lane { turn: AtomicU32::new(0), chunk: AtomicPtr::new(std::ptr::null_mut()), room: room as u32 }
+    pub(super) fn new(room: usize) -> Lane {
+        let room = room.min(CHUNK_ROOM) as u32;
+        Lane { turn: AtomicU32::new(0), chunk: AtomicPtr::new(std::ptr::null_mut()), room }
     }
 
     /// Enters: no other write of this thread, no steal may pass until [`Lane::leave`].
@@ -210,7 +221,8 @@ impl Lane {
         if turn & 1 == 1 {
             return Err(Refused::Busy);
         }
-        self.turn.store(turn.wrapping_add(1), Ordering::Relaxed);
+        // Published like the even turns: a drain that waits for a writer to leave may see it inside its next write.
+        self.turn.store(turn.wrapping_add(1), PUBLISH);
         light_fence();
         Ok(turn)
     }
@@ -321,31 +333,3 @@ pub(super) struct Lingering<'a> {
     /// What was taken; `None`: the writer may be putting a new chunk in place just now.
     pub(super) chunk: Option<ChunkRef>,
 }
-
-/// Maps `count` chunks. They stay mapped for the process's life; untouched ones take no memory.
-///
-/// # Errors
-/// mmap(2)'s.
-#[cfg(not(loom))]
-pub(super) fn map_chunks(count: usize) -> std::io::Result<Vec<ChunkRef>> {
-    let (protection, flags) =
-        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
-    let bytes = count * size_of::<Chunk>();
-    // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
-    let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
-    if base == libc::MAP_FAILED {
-        return Err(std::io::Error::last_os_error());
-    }
-    // Zero pages are valid empty chunks, aligned to a page.
-    Ok((0..count).map(|index| ChunkRef(base.cast::<Chunk>().wrapping_add(index))).collect())
-}
-
-/// Gives a free chunk's memory back to the system; its next owner finds zeros.
-#[cfg(not(loom))]
-pub(super) fn release(chunk: &ChunkRef) {
-    // SAFETY: the chunk is ours (invariant 1), page-aligned and mapped by `map_chunks`; zero bytes are a valid chunk.
-    unsafe { libc::madvise(chunk.0.cast(), size_of::<Chunk>(), libc::MADV_DONTNEED) };
-}
-
-#[cfg(not(loom))]
-const _: () = assert!(size_of::<Chunk>() == crate::limits::CHUNK_BYTES, "a chunk is what limits.rs says");

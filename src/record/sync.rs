@@ -1,31 +1,34 @@
-//! The atomics that the recorder's protocol is built of: std's, or loom's when loom checks it.
+//! What the recorder's protocol is built of: atomics, cells, queues, and the asymmetric fence.
 //!
-//! Also the two halves of the asymmetric fence: [`light_fence`] on the writers' side, which is free where
-//! membarrier(2) works, and [`heavy_fence`] on the drain's. Under loom, and where membarrier is refused, both are
-//! full fences.
+//! `ring` and `registry` use nothing else, so that `tests/loom.rs` can put loom's in the place of these and look at
+//! every interleaving.
+//!
+//! The fence has two halves: [`light_fence`] on the writers' side, which is free where membarrier(2) works, and
+//! [`heavy_fence`] on the drain's, which makes every running thread of the process pass a full fence.
 
 #![allow(unsafe_code, reason = "membarrier(2)")]
 
-#[cfg(loom)]
-pub(super) use loom::{
-    cell::UnsafeCell,
-    sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, fence},
-};
-#[cfg(not(loom))]
-pub(super) use std::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering, compiler_fence, fence,
-};
+use std::sync::atomic::{AtomicBool, compiler_fence, fence};
+pub(super) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-/// What a writer's commit is published with. The mutant that loom must catch publishes without ordering.
-pub(super) const PUBLISH: Ordering = if cfg!(kymo_mutant) { Ordering::Relaxed } else { Ordering::Release };
+pub(super) use crossbeam_queue::ArrayQueue;
+
+/// Bytes of events in a chunk: what is left of [`crate::limits::CHUNK_BYTES`] behind the head.
+pub(super) const CHUNK_ROOM: usize = crate::limits::CHUNK_BYTES - 64;
+
+/// What commits are published with. loom's mutant has `Relaxed` here.
+pub(super) const PUBLISH: Ordering = Ordering::Release;
 
 /// `UnsafeCell` with loom's interface.
-#[cfg(not(loom))]
 #[derive(Debug)]
 pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
 
-#[cfg(not(loom))]
 impl<T> UnsafeCell<T> {
+    #[cfg(test)]
+    pub(super) const fn new(value: T) -> UnsafeCell<T> {
+        UnsafeCell(std::cell::UnsafeCell::new(value))
+    }
+
     #[inline(always)]
     pub(super) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
         read(self.0.get())
@@ -37,40 +40,33 @@ impl<T> UnsafeCell<T> {
     }
 }
 
-#[cfg(not(loom))]
 static EXPEDITED: AtomicBool = AtomicBool::new(false);
 
-/// Orders a writer's "I am busy" before its look at the chunk, as the drain sees it.
+/// Orders a writer's "I am inside" before its look at the chunk, as the drain sees it.
 #[inline(always)]
 pub(super) fn light_fence() {
-    #[cfg(loom)]
-    fence(Ordering::SeqCst);
-    #[cfg(not(loom))]
     match EXPEDITED.load(Ordering::Relaxed) {
         true => compiler_fence(Ordering::SeqCst),
         false => fence(Ordering::SeqCst),
     }
 }
 
-/// Orders the drain's taking of a chunk before its look at "busy", for every writer at once.
+/// Orders the drain's taking of chunks before its look at who is inside, for every writer at once.
 pub(super) fn heavy_fence() {
     fence(Ordering::SeqCst);
-    #[cfg(not(loom))]
     if EXPEDITED.load(Ordering::Relaxed) {
         membarrier(libc::MEMBARRIER_CMD_PRIVATE_EXPEDITED);
     }
 }
 
-/// Registers the process for expedited barriers. Writers fence themselves from now on if the kernel refuses. Must be
-/// called before the first writer writes: a writer that skips its fence relies on it.
-#[cfg(not(loom))]
+/// Registers the process for expedited barriers; where the kernel refuses, writers fence themselves. Called before the
+/// first writer writes: one that skips its fence relies on it.
 pub(super) fn init_fences() -> bool {
     let expedited = membarrier(libc::MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
     EXPEDITED.store(expedited, Ordering::SeqCst);
     expedited
 }
 
-#[cfg(not(loom))]
 fn membarrier(command: libc::c_int) -> bool {
     // SAFETY: membarrier(2) takes three numbers and touches no memory of ours.
     unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) == 0 }

@@ -226,7 +226,7 @@ impl std::fmt::Write for Text {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
 mod tests {
     use super::*;
 

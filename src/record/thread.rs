@@ -18,30 +18,19 @@ use std::cell::Cell;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::ring::{CHUNK_ROOM, Label, Lane, Refused};
+use super::ring::{Label, Lane, Refused};
+use super::sync::CHUNK_ROOM;
 use super::{Recorder, recorder};
 use crate::events::{EventKind, LossReason};
 use crate::limits::SIGNAL_CHUNK_BYTES;
 
-/// What a slot is good for now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub(super) enum Use {
-    /// Nobody's.
-    Free = 0,
-    /// A live thread's.
-    Live = 1,
-    /// Its thread is gone; the drain takes the rest and frees it.
-    Retired = 2,
-    /// The sentinel of threads that record nothing.
-    Muted = 3,
-}
+/// A thread's place among all.
+pub(super) type Place = super::registry::Place<Slot>;
 
 /// What the recorder keeps for one thread.
 pub(super) struct Slot {
     pub(super) normal: Lane,
     pub(super) signal: Lane,
-    usage: AtomicU32,
     /// kymo's number of the thread.
     pub(super) thread: AtomicU32,
     /// The kernel's.
@@ -59,11 +48,10 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    pub(super) const fn new(usage: Use) -> Slot {
+    pub(super) fn new() -> Slot {
         Slot {
             normal: Lane::new(CHUNK_ROOM),
             signal: Lane::new(SIGNAL_CHUNK_BYTES),
-            usage: AtomicU32::new(usage as u32),
             thread: AtomicU32::new(0),
             tid: AtomicU32::new(0),
             lost: [const { AtomicU64::new(0) }; LossReason::ALL.len()],
@@ -72,15 +60,6 @@ impl Slot {
             rounds: AtomicU32::new(0),
             signal_wanted: AtomicBool::new(false),
         }
-    }
-
-    pub(super) fn is(&self, usage: Use) -> bool {
-        self.usage.load(Ordering::Acquire) == usage as u32
-    }
-
-    /// Hands the slot over: to its thread, to the drain, to the next thread.
-    pub(super) fn becomes(&self, usage: Use) {
-        self.usage.store(usage as u32, Ordering::Release);
     }
 
     /// Counts `events` that could not be recorded.
@@ -117,7 +96,7 @@ impl Slot {
 
     /// Gives the signal lane a chunk, from the drain, if a handler has wanted one.
     pub(super) fn provide_signal_chunk(&self, ticks: u64, recorder: &Recorder) {
-        if !self.signal_wanted.load(Ordering::Relaxed) || !self.is(Use::Live) {
+        if !self.signal_wanted.load(Ordering::Relaxed) {
             return;
         }
         let Some(chunk) = recorder.exchange.take_free() else { return };
@@ -128,18 +107,27 @@ impl Slot {
     }
 }
 
-static MUTED: Slot = Slot::new(Use::Muted);
-static GONE: Slot = Slot::new(Use::Retired);
+/// Whether a thread without a slot may get one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    /// It gets one at its first event.
+    Open,
+    /// It records nothing: one of kymo's own, or kymo works on it just now.
+    Muted,
+    /// It has ended: its events are lost, and counted.
+    Gone,
+}
 
 thread_local! {
-    static SLOT: Cell<Option<&'static Slot>> = const { Cell::new(None) };
+    static PLACE: Cell<Option<&'static Place>> = const { Cell::new(None) };
+    static MODE: Cell<Mode> = const { Cell::new(Mode::Open) };
 }
 
 /// Writes one event of this thread.
 #[inline(always)]
 pub(super) fn write<E: EventKind>(ticks: u64, event: E) {
-    if let Some(slot) = SLOT.get()
-        && slot.normal.write(ticks, event).is_ok()
+    if let Some(place) = PLACE.get()
+        && place.item.normal.write(ticks, event).is_ok()
     {
         return;
     }
@@ -151,17 +139,14 @@ pub(super) fn write<E: EventKind>(ticks: u64, event: E) {
 #[inline(never)]
 fn write_slowly<E: EventKind>(ticks: u64, event: E) {
     let Some(recorder) = recorder() else { return };
-    let Some(slot) = SLOT.get().or_else(|| register(recorder)) else {
+    if MODE.get() == Mode::Muted {
+        return;
+    }
+    let Some(place) = PLACE.get().or_else(|| register(recorder)) else {
         recorder.lost_without_slot.fetch_add(1, Ordering::Relaxed);
         return;
     };
-    if slot.is(Use::Muted) {
-        return;
-    }
-    if slot.is(Use::Retired) {
-        recorder.lost_without_slot.fetch_add(1, Ordering::Relaxed);
-        return;
-    }
+    let slot = &place.item;
     match trade(recorder, slot, ticks).and_then(|()| slot.normal.write(ticks, event)) {
         Ok(()) => {}
         Err(Refused::NoRoom) => slot.lose(LossReason::NoChunk, 1),
@@ -196,8 +181,12 @@ fn trade(recorder: &Recorder, slot: &Slot, ticks: u64) -> Result<(), Refused> {
 }
 
 /// Gives this thread a slot and arranges for its retirement.
-fn register(recorder: &'static Recorder) -> Option<&'static Slot> {
-    let slot = recorder.vacant_slot()?;
+fn register(recorder: &'static Recorder) -> Option<&'static Place> {
+    if MODE.get() == Mode::Gone {
+        return None;
+    }
+    let place = recorder.slots.claim()?;
+    let slot = &place.item;
     slot.thread.store(recorder.next_thread.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     // SAFETY: gettid(2) has no preconditions.
     let tid = unsafe { libc::gettid() } as u32;
@@ -205,12 +194,12 @@ fn register(recorder: &'static Recorder) -> Option<&'static Slot> {
     slot.random.store(u64::from(tid) << 32 | 0x9e37_79b9, Ordering::Relaxed);
     slot.rounds.store(0, Ordering::Relaxed);
     slot.signal_wanted.store(false, Ordering::Relaxed);
-    slot.becomes(Use::Live);
-    SLOT.set(Some(slot));
-    let value = std::ptr::from_ref(slot).cast::<c_void>();
-    // SAFETY: the key was made by `retirement_key` and is never deleted; the value is a slot, which lives forever.
+    place.settle();
+    PLACE.set(Some(place));
+    let value = std::ptr::from_ref(place).cast::<c_void>();
+    // SAFETY: the key was made by `retirement_key` and is never deleted; the value is a place, which lives forever.
     unsafe { libc::pthread_setspecific(recorder.key, value) };
-    Some(slot)
+    Some(place)
 }
 
 /// Makes the key whose destructor retires a thread's slot.
@@ -226,18 +215,19 @@ pub(super) fn retirement_key() -> std::io::Result<libc::pthread_key_t> {
 /// Called at a thread's end with its slot; glibc calls it again while it sets the value again, up to four times.
 unsafe extern "C" fn retire(value: *mut c_void) {
     const LAST_ROUND: u32 = 3;
-    // SAFETY: `register` set the value to a slot, which lives forever.
-    let slot = unsafe { &*value.cast::<Slot>() };
+    // SAFETY: `register` set the value to a place, which lives forever.
+    let place = unsafe { &*value.cast::<Place>() };
     let Some(recorder) = recorder() else { return };
-    if slot.rounds.fetch_add(1, Ordering::Relaxed) < LAST_ROUND {
+    if place.item.rounds.fetch_add(1, Ordering::Relaxed) < LAST_ROUND {
         // SAFETY: as in `register`.
         unsafe { libc::pthread_setspecific(recorder.key, value) };
         return;
     }
-    keep_name(slot);
-    SLOT.set(Some(&GONE));
+    keep_name(&place.item);
+    PLACE.set(None);
+    MODE.set(Mode::Gone);
     // The chunk stays in the lane: the drain takes it at its next seal, as from any thread that sleeps.
-    slot.becomes(Use::Retired);
+    place.retire();
 }
 
 /// From now on a forked child records nothing.
@@ -260,22 +250,24 @@ fn keep_name(slot: &Slot) {
 
 /// Records nothing on this thread while `work` runs: for kymo's own doings on a thread of the program.
 pub(super) fn quietly<R>(work: impl FnOnce() -> R) -> R {
-    struct Restore(Option<&'static Slot>);
+    struct Restore(Option<&'static Place>, Mode);
     impl Drop for Restore {
         fn drop(&mut self) {
-            SLOT.set(self.0);
+            PLACE.set(self.0);
+            MODE.set(self.1);
         }
     }
-    let _restore = Restore(SLOT.replace(Some(&MUTED)));
+    let _restore = Restore(PLACE.replace(None), MODE.replace(Mode::Muted));
     work()
 }
 
 /// Records nothing on this thread from now on.
 pub(super) fn mute() {
-    SLOT.set(Some(&MUTED));
+    PLACE.set(None);
+    MODE.set(Mode::Muted);
 }
 
-/// This thread's slot, if it is registered and not muted.
+/// This thread's slot, if it has one.
 pub(super) fn current() -> Option<&'static Slot> {
-    SLOT.get().filter(|slot| slot.is(Use::Live))
+    PLACE.get().map(|place| &place.item)
 }

@@ -1,0 +1,87 @@
+//! Who records: the places that threads claim at their first event and give up at their end.
+//!
+//! # Invariants
+//! 1. A place goes free → claimed (one thread) → retired (the drain) → free. Each step is one store by the one who has
+//!    it, so no two threads ever share a place.
+//! 2. What a thread writes into its place before [`Place::settle`] MUST be seen by whoever sees it settled. Otherwise
+//!    the drain would take a thread's events for another's.
+
+use super::sync::{ArrayQueue, AtomicU32, Ordering, PUBLISH};
+
+const FREE: u32 = 0;
+const LIVE: u32 = 1;
+const RETIRED: u32 = 2;
+
+/// A place and who has it.
+pub(super) struct Place<T> {
+    holder: AtomicU32,
+    pub(super) item: T,
+}
+
+impl<T> Place<T> {
+    /// The thread that claimed it has filled it in.
+    pub(super) fn settle(&self) {
+        self.holder.store(LIVE, PUBLISH);
+    }
+
+    /// Its thread is done with it; the drain takes the rest.
+    pub(super) fn retire(&self) {
+        self.holder.store(RETIRED, PUBLISH);
+    }
+
+    /// Whether a living thread has it.
+    pub(super) fn is_live(&self) -> bool {
+        self.holder.load(Ordering::Acquire) == LIVE
+    }
+
+    /// Whether it waits for the drain.
+    pub(super) fn is_retired(&self) -> bool {
+        self.holder.load(Ordering::Acquire) == RETIRED
+    }
+}
+
+/// All places, claimed or not.
+pub(super) struct Registry<T> {
+    places: Box<[Place<T>]>,
+    /// Places that were ever claimed: those below this index.
+    used: AtomicU32,
+    freed: ArrayQueue<u32>,
+}
+
+impl<T> Registry<T> {
+    /// With as many places as there are items.
+    pub(super) fn new(items: impl Iterator<Item = T>) -> Registry<T> {
+        let places: Box<[_]> = items.map(|item| Place { holder: AtomicU32::new(FREE), item }).collect();
+        Registry { freed: ArrayQueue::new(places.len().max(1)), places, used: AtomicU32::new(0) }
+    }
+
+    /// A place that is this thread's alone; it fills it in and settles. `None`: all are taken.
+    pub(super) fn claim(&self) -> Option<&Place<T>> {
+        let index = self.freed.pop().or_else(|| self.next_unused())?;
+        self.places.get(index as usize)
+    }
+
+    fn next_unused(&self) -> Option<u32> {
+        let all = self.places.len() as u32;
+        self.used
+            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, |used| (used < all).then_some(used + 1))
+            .ok()
+    }
+
+    /// The places that were ever claimed, with their index.
+    pub(super) fn used(&self) -> impl Iterator<Item = (u32, &Place<T>)> {
+        (0..).zip(&self.places[..self.used.load(Ordering::Acquire) as usize])
+    }
+
+    /// The place at an index that [`Registry::used`] gave.
+    pub(super) fn at(&self, index: u32) -> &Place<T> {
+        &self.places[index as usize]
+    }
+
+    /// Frees a retired place, from the drain.
+    pub(super) fn free(&self, index: u32) {
+        self.places[index as usize].holder.store(FREE, PUBLISH);
+        // The queue has room for every place there is.
+        let _ = self.freed.push(index);
+    }
+}
