@@ -24,6 +24,11 @@ pub const STRING_BYTES: usize = 1024;
 /// Frames of a stack; deeper ones are cut at the root and flagged by an address of 0 as the last frame. Go's bound.
 pub const STACK_FRAMES: usize = 128;
 
+/// Unwind tables in a process's life: one, and one more for each capture that found modules loaded or unloaded since.
+/// Superseded ones are kept (a signal handler may read them), about 40 KiB each, rows shared. More: stacks end at
+/// code that was loaded later.
+pub const UNWIND_TABLES: usize = 64;
+
 /// Threads that are recorded at the same time. More: their events are lost, counted (`no_thread`).
 pub const THREADS: usize = 16 * 1024;
 
@@ -57,3 +62,7 @@ pub const IN_PROCESS_TRACE_BYTES: usize = 64 * 1024 * 1024;
 
 /// Bytes of one section of a trace file. Longer: damage, never allocated.
 pub const SECTION_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes of a section of debug information after decompression. More: the section is not used, names come from the
+/// symbol table.
+pub const DEBUG_SECTION_BYTES: u64 = 1 << 30;

@@ -7,8 +7,10 @@
 //!
 //! Does not know HTTP, files' paths or a running session.
 
+mod image;
 pub mod load;
 pub mod locks;
+mod mapped;
 pub mod stacks;
 pub mod states;
 pub mod symbols;
