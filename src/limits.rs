@@ -66,3 +66,14 @@ pub const SECTION_BYTES: usize = 64 * 1024 * 1024;
 /// Bytes of a section of debug information after decompression. More: the section is not used, names come from the
 /// symbol table.
 pub const DEBUG_SECTION_BYTES: u64 = 1 << 30;
+
+/// Bytes of packets that a Perfetto export gathers before it writes them: its packets may not pass 512 KiB, and one
+/// block compresses about as well as the whole. Full: the block is written.
+pub const PERFETTO_BLOCK_BYTES: usize = 256 * 1024;
+
+/// Tasks that get a track of their own in a Perfetto export; its page takes about three seconds for each thousand.
+/// More: tasks of one name share rows, and their numbers stand in the slices' arguments.
+pub const PERFETTO_TASK_TRACKS: usize = 2_000;
+
+/// Bytes of JSON that an export gathers before it writes them. Full: they are written.
+pub const EXPORT_BUFFER_BYTES: usize = 64 * 1024;
