@@ -7,14 +7,15 @@
 //!
 //! Does not know HTTP, files' paths or a running session.
 
+mod ids;
 mod image;
 pub mod load;
-pub mod locks;
 mod mapped;
+mod merge;
 pub mod stacks;
-pub mod states;
+mod states;
 pub mod symbols;
-pub mod timeline;
+mod timeline;
 
 use crate::events::{
     Call, Fd, LossReason, PollOutcome, StackId, StrId, TaskId, TaskOutcome, ThreadId, WaitKind, WaitOutcome,
@@ -138,8 +139,12 @@ pub struct Thread {
     pub tid: u64,
     /// Its name, empty if it has none.
     pub name: String,
+    /// The same, interned.
+    pub name_id: StrId,
     /// The runtime and index if it is a worker.
     pub worker: Option<(String, u64)>,
+    /// The runtime's name, interned.
+    pub runtime_id: StrId,
     /// The thread that created it.
     pub creator: Option<ThreadIndex>,
     /// Where it was created.
@@ -157,8 +162,12 @@ pub struct Task {
     pub id: TaskId,
     /// The name its spawner gave it, else the spawn site, else empty.
     pub name: String,
+    /// The name its spawner gave it, interned.
+    pub name_id: StrId,
     /// `file:line:column` of its spawn, empty if not known.
     pub site: String,
+    /// The same, interned.
+    pub site_id: StrId,
     /// The task that spawned it.
     pub parent: Option<TaskIndex>,
     /// Its life as far as the trace saw it; spawn and end events close their sides.
@@ -317,8 +326,21 @@ pub struct LogEntry {
 pub struct CounterTrack {
     /// Its name.
     pub name: String,
+    /// The same, interned.
+    pub name_id: StrId,
     /// When and what.
     pub values: Vec<(Ns, i64)>,
+}
+
+/// What a descriptor stood for, from a moment on.
+#[derive(Debug, Clone, Copy)]
+pub struct FdName {
+    /// From when on.
+    pub at: Ns,
+    /// The descriptor.
+    pub fd: Fd,
+    /// A path, a socket's peer.
+    pub name: StrId,
 }
 
 /// Events that a thread could not record.
@@ -390,6 +412,8 @@ pub struct Trace {
     pub logs: Vec<LogEntry>,
     /// Counters by name.
     pub counters: Vec<CounterTrack>,
+    /// Names of descriptors, by time.
+    pub fd_names: Vec<FdName>,
     /// What was lost, by time.
     pub losses: Vec<Loss>,
     /// Events inside the capture's window, by the number of their kind.
