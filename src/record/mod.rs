@@ -42,11 +42,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::clock;
-use crate::events::{EventKind, Group, Groups, LossReason, StackId, StrId};
+use crate::events::{EventKind, Group, Groups, LossReason, StackId, StrId, ThreadId};
 use crate::limits::{MEMORY_BYTES, STACK_FRAMES, STACK_TABLE_BYTES, STRING_TABLE_BYTES, THREADS};
 
-/// The groups that some capture wants now.
-static ENABLED: AtomicU32 = AtomicU32::new(0);
+/// The groups that some capture wants now. Seen by `sources::interpose`, whose naked function tests it by itself.
+pub(crate) static ENABLED: AtomicU32 = AtomicU32::new(0);
 
 /// Made at the first capture, never unmade.
 static RECORDER: OnceLock<Recorder> = OnceLock::new();
@@ -170,6 +170,25 @@ pub fn lasted(begin_ticks: u64, end_ticks: u64, threshold_ns: u64) -> bool {
     }
     let Some(slot) = thread::current() else { return false };
     slot.random() % threshold_ns.max(1) < nanos
+}
+
+/// This thread's stack if the wait that has just ended lasted; else none. See [`lasted`].
+#[inline]
+pub fn stack_if_lasted(begin_ticks: u64, end_ticks: u64, threshold_ns: u64) -> StackId {
+    match lasted(begin_ticks, end_ticks, threshold_ns) && !is_muted() {
+        true => stack(),
+        false => StackId(0),
+    }
+}
+
+/// kymo's number of this thread, which gets one now if it had none; 0 if it records nothing.
+pub fn this_thread() -> ThreadId {
+    thread::number()
+}
+
+/// Whether this thread records nothing: one of kymo's own.
+pub fn is_muted() -> bool {
+    thread::is_muted()
 }
 
 /// Interns a string: copied, cut at [`crate::limits::STRING_BYTES`]. 0 before the first capture.

@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use super::ring::{Label, Lane, Refused};
 use super::sync::CHUNK_ROOM;
 use super::{Recorder, recorder};
-use crate::events::{EventKind, LossReason};
+use crate::events::{EventKind, Group, LossReason, ThreadExit, ThreadId};
 use crate::limits::SIGNAL_CHUNK_BYTES;
 
 /// A thread's place among all.
@@ -224,6 +224,9 @@ unsafe extern "C" fn retire(value: *mut c_void) {
         return;
     }
     keep_name(&place.item);
+    if super::enabled(Group::Thread) {
+        write(crate::clock::ticks(), ThreadExit {});
+    }
     PLACE.set(None);
     MODE.set(Mode::Gone);
     // The chunk stays in the lane: the drain takes it at its next seal, as from any thread that sleeps.
@@ -265,6 +268,18 @@ pub(super) fn quietly<R>(work: impl FnOnce() -> R) -> R {
 pub(super) fn mute() {
     PLACE.set(None);
     MODE.set(Mode::Muted);
+}
+
+/// Whether this thread records nothing, or nothing any more.
+pub(super) fn is_muted() -> bool {
+    MODE.get() != Mode::Open
+}
+
+/// kymo's number of this thread, registered now if it had none; 0 for a muted one.
+pub(super) fn number() -> ThreadId {
+    let registered = || recorder().filter(|_| !is_muted()).and_then(register);
+    let place = PLACE.get().or_else(registered);
+    place.map_or(ThreadId(0), |place| ThreadId(place.item.thread.load(Ordering::Relaxed)))
 }
 
 /// This thread's slot, if it has one.

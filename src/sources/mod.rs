@@ -4,9 +4,17 @@
 //! `task` and `tokio` follow tasks, `span` is what the user marks.
 
 #[cfg(all(feature = "hooks", target_os = "linux", not(target_feature = "crt-static")))]
-pub mod interpose;
+mod files;
+#[cfg(all(feature = "hooks", target_os = "linux", not(target_feature = "crt-static")))]
+mod interpose;
+#[cfg(all(feature = "hooks", target_os = "linux", not(target_feature = "crt-static")))]
+mod locks;
+#[cfg(all(feature = "hooks", target_os = "linux", not(target_feature = "crt-static")))]
+mod sockets;
 pub mod span;
 #[cfg(feature = "tokio")]
 pub mod task;
+#[cfg(all(feature = "hooks", target_os = "linux", not(target_feature = "crt-static")))]
+mod threads;
 #[cfg(feature = "tokio")]
 pub mod tokio;

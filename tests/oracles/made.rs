@@ -340,7 +340,11 @@ impl Play {
         trace.logs.push(LogEntry { at: end / 3, thread, task: None, category: key, message: value });
         trace.losses.push(Loss { at: end / 2, thread, reason: LossReason::NoChunk, count: 17 });
         let values = vec![(0, -5), (end / 2, i64::MAX), (end, 3)];
-        trace.counters.push(CounterTrack { name: "queue \"depth\"".into(), name_id: kymo::events::StrId(0), values });
+        trace.counters.push(CounterTrack {
+            name: "queue \"depth\"".into(),
+            name_id: kymo::events::StrId(0),
+            values,
+        });
         if let Some(first) = trace.polls.first_mut() {
             first.time.open = true;
             first.outcome = PollOutcome::Unknown;
