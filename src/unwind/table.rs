@@ -225,3 +225,98 @@ impl Table {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unwind::modules;
+    use proptest::prelude::*;
+
+    /// This program's own frame descriptions and where they are mapped.
+    fn program() -> (crate::unwind::LoadedModule, EhFrameBytes) {
+        let here = program as fn() -> _ as usize as u64;
+        let holds = |module: &crate::unwind::LoadedModule| (module.start..module.end).contains(&here);
+        modules::modules_with_frames().into_iter().find(|(module, _)| holds(module)).unwrap()
+    }
+
+    /// The rule of an address by looking through every description, and through its rows.
+    fn naive(section: &EhFrameBytes, address: u64) -> Rule {
+        let eh_frame = EhFrame::new(&section.bytes, LittleEndian);
+        let bases = BaseAddresses::default().set_eh_frame(section.address);
+        let mut context = UnwindContext::new();
+        let row = eh_frame.unwind_info_for_address(&bases, &mut context, address, EhFrame::cie_from_offset);
+        row.map_or(Rule::NONE, |row| rule_of(&eh_frame, row))
+    }
+
+    #[test]
+    fn rows_say_what_a_search_through_all_descriptions_says() {
+        let (module, section) = program();
+        let rows = ModuleTable::build(&section);
+        let (first, last) = (rows.starts[0], *rows.starts.last().unwrap());
+        // Both sides of some rows' beginnings, and places in between: a search takes a millisecond.
+        let some = rows.starts.iter().copied().step_by(rows.starts.len() / 40 + 1);
+        let between = (first..last).step_by(((last - first) / 40) as usize);
+        for address in some.flat_map(|start| [start - 1, start]).chain(between).map(u64::from) {
+            assert_eq!(rows.rule(address), naive(&section, address), "at {address:#x} of {}", module.path);
+        }
+    }
+
+    #[test]
+    fn rows_are_sorted_and_different_from_their_neighbours() {
+        let rows = ModuleTable::build(&program().1);
+        assert!(rows.starts.len() > 1000, "only {} rows", rows.starts.len());
+        assert!(rows.starts.is_sorted_by(|a, b| a < b));
+        assert!(rows.rules.windows(2).all(|pair| pair[0] != pair[1]));
+    }
+
+    #[test]
+    fn a_lookup_is_the_same_with_and_without_the_cache() {
+        let (module, section) = program();
+        let rows = Arc::new(ModuleTable::build(&section));
+        let mapped =
+            MappedTable { start: module.start, end: module.end, bias: module.bias, rows: rows.clone() };
+        let table = Table::new(vec![mapped]);
+        // More addresses than the cache has words, twice, so that words are filled, found and overwritten.
+        for _ in 0..2 {
+            for address in (module.start..module.end).step_by(509).take(20_000) {
+                assert_eq!(table.rule(address), rows.rule(address - module.bias), "at {address:#x}");
+            }
+        }
+        for outside in [0, 1, module.start - 1, module.end, 1 << 48, u64::MAX] {
+            assert_eq!(table.rule(outside), Rule::NONE, "at {outside:#x}");
+        }
+    }
+
+    #[test]
+    fn where_functions_meet_the_second_one_begins() {
+        let rule = Rule::new(Cfa::Rsp(16), 0);
+        let rows = ModuleTable::from_rows(vec![(20, Rule::NONE), (20, rule), (30, Rule::NONE), (10, rule)]);
+        assert_eq!(
+            [rows.rule(9), rows.rule(10), rows.rule(20), rows.rule(29)],
+            [Rule::NONE, rule, rule, rule]
+        );
+        assert_eq!([rows.rule(30), rows.rule(u64::MAX)], [Rule::NONE, Rule::NONE]);
+    }
+
+    #[test]
+    fn the_expression_of_a_plt_entry_is_known() {
+        let lld = [0x77, 8, 0x80, 0, 0x3f, 0x1a, 0x3b, 0x2a, 0x33, 0x24, 0x22];
+        assert_eq!(cfa_of(&lld), Cfa::Plt(11));
+        assert_eq!(cfa_of(&lld[..10]), Cfa::None);
+        assert_eq!(cfa_of(&[0x76, 0x78, 0x06]), Cfa::Realigned(8));
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_descriptions_are_survived(cut in 0..4096usize, damage in prop::collection::vec((0..4096usize, any::<u8>()), 0..8)) {
+            let (_, mut section) = program();
+            section.bytes.truncate(cut);
+            for (at, byte) in damage {
+                if let Some(place) = section.bytes.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            ModuleTable::build(&section).rule(0x1000);
+        }
+    }
+}

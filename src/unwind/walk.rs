@@ -111,3 +111,125 @@ pub(crate) fn frame_pointer_step(at: Registers, read: impl Fn(u64) -> Option<u64
     let pc = read(at.fp.wrapping_add(WORD))? & ADDRESS;
     (pc != 0).then_some(Registers { pc, sp: at.fp.wrapping_add(2 * WORD), fp })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A stack of words from address `base` on.
+    fn memory(base: u64, words: &[u64]) -> impl Fn(u64) -> Option<u64> {
+        move |address| {
+            let offset = address.checked_sub(base).filter(|offset| offset.is_multiple_of(WORD))?;
+            words.get((offset / WORD) as usize).copied()
+        }
+    }
+
+    const BASE: u64 = 0x7f00_0000_1000;
+
+    #[test]
+    fn a_frame_without_frame_pointer_keeps_rbp() {
+        let read = memory(BASE, &[1, 2, 0x5000]);
+        let at = Registers { pc: 0x4000, sp: BASE, fp: 77 };
+        let caller = step(Rule::new(Cfa::Rsp(24), 0), at, read);
+        assert_eq!(caller, Some(Registers { pc: 0x5000, sp: BASE + 24, fp: 77 }));
+    }
+
+    #[test]
+    fn a_frame_with_frame_pointer_restores_rbp() {
+        let read = memory(BASE, &[1, 99, 0x5000]);
+        let at = Registers { pc: 0x4000, sp: BASE, fp: BASE + 8 };
+        let caller = step(Rule::new(Cfa::Rbp(16), 16), at, read);
+        assert_eq!(caller, Some(Registers { pc: 0x5000, sp: BASE + 24, fp: 99 }));
+    }
+
+    #[test]
+    fn after_pop_rbp_the_slot_below_the_stack_is_not_read() {
+        let words = [0x6666, 0x5000];
+        let read = memory(BASE - 8, &words);
+        let at = Registers { pc: 0x4000, sp: BASE, fp: 77 };
+        let caller = step(Rule::new(Cfa::Rsp(8), 16), at, read).unwrap();
+        assert_eq!(caller.fp, 77);
+    }
+
+    #[test]
+    fn a_plt_entry_has_pushed_its_index_from_the_threshold_on() {
+        let read = memory(BASE, &[0x5000, 0x6000]);
+        let at = |pc| Registers { pc, sp: BASE, fp: 0 };
+        let rule = Rule::new(Cfa::Plt(11), 0);
+        assert_eq!(step(rule, at(0x4000 + 11), &read).unwrap().pc, 0x5000);
+        assert_eq!(step(rule, at(0x4000 + 12), &read).unwrap().pc, 0x6000);
+    }
+
+    #[test]
+    fn a_signals_frame_leads_to_what_it_interrupted() {
+        let mut words = [0; 40];
+        words[(CONTEXT_PC / WORD) as usize] = 0x5000;
+        words[(CONTEXT_SP / WORD) as usize] = BASE + 512;
+        words[(CONTEXT_FP / WORD) as usize] = 88;
+        let at = Registers { pc: 0x4000, sp: BASE, fp: 0 };
+        let interrupted = step(Rule::new(Cfa::Signal, 0), at, memory(BASE, &words));
+        assert_eq!(interrupted, Some(Registers { pc: 0x5001, sp: BASE + 512, fp: 88 }));
+    }
+
+    #[test]
+    fn a_realigned_frame_keeps_its_cfa_below_rbp() {
+        let read = memory(BASE, &[BASE + 40, 99, 0, 0, 0x5000]);
+        let at = Registers { pc: 0x4000, sp: BASE, fp: BASE + 8 };
+        let caller = step(Rule::new(Cfa::Realigned(8), 0), at, read);
+        assert_eq!(caller, Some(Registers { pc: 0x5000, sp: BASE + 40, fp: 99 }));
+    }
+
+    #[test]
+    fn frame_pointers_lead_to_the_first_frame() {
+        let signed = 0xabcd_0000_0000_5000;
+        let words = [BASE + 32, signed, 0, 0, 0, 0];
+        let read = memory(BASE, &words);
+        let at = Registers { pc: 0x4000, sp: BASE, fp: BASE };
+        let mut frames = [0; 8];
+        let count = walk(at, &mut frames, |at| frame_pointer_step(at, &read));
+        assert_eq!(&frames[..count], [0x4000, 0x5000]);
+    }
+
+    #[test]
+    fn a_stack_deeper_than_the_buffer_is_cut_with_a_zero() {
+        let at = Registers { pc: 0x4000, sp: BASE, fp: 0 };
+        let next =
+            |at: Registers| (at.pc < 0x4010).then_some(Registers { pc: at.pc + 1, sp: at.sp + 8, fp: 0 });
+        let mut frames = [7; 4];
+        assert_eq!(walk(at, &mut frames, next), 4);
+        assert_eq!(frames, [0x4000, 0x4001, 0x4002, 0]);
+        let mut frames = [7; 17];
+        assert_eq!(walk(at, &mut frames, next), 17);
+        assert_eq!(frames[16], 0x4010);
+        assert_eq!(walk(at, &mut [], next), 0);
+    }
+
+    /// Addresses near the stack, near the ends of the address space, and anywhere.
+    fn any_address() -> impl Strategy<Value = u64> {
+        prop_oneof![BASE - 64..BASE + 640, 0..64u64, u64::MAX - 64..=u64::MAX, any::<u64>()]
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_rules_and_memory_hold_a_walk_reads_upward_and_ends(
+            words in prop::collection::vec(any_address(), 0..80),
+            rules in prop::collection::vec(any::<u64>(), 1..20),
+            (pc, sp, fp) in (any_address(), any_address(), any_address()),
+        ) {
+            let read = memory(BASE, &words);
+            let mut frames = [0; 200];
+            let by_rules = walk(Registers { pc, sp, fp }, &mut frames, |at| {
+                let caller = step(Rule::from_bits(rules[(at.pc % rules.len() as u64) as usize]), at, &read);
+                assert!(caller.is_none_or(|caller| caller.sp > at.sp && caller.pc != 0));
+                caller
+            });
+            let by_pointers = walk(Registers { pc, sp, fp }, &mut frames, |at| {
+                let caller = frame_pointer_step(at, &read);
+                assert!(caller.is_none_or(|caller| caller.sp > at.sp && caller.pc != 0));
+                caller
+            });
+            prop_assert!(by_rules <= words.len() + 1 && by_pointers <= words.len() + 1);
+        }
+    }
+}
