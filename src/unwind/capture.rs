@@ -18,7 +18,11 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use super::maps::Search;
-use super::walk::{Registers, walk};
+#[cfg(target_arch = "x86_64")]
+use super::rule::{Cfa, Rule};
+use super::walk::{Registers, Words, walk};
+#[cfg(target_arch = "x86_64")]
+use super::walk::{Step, step};
 
 /// Bits of a byte's place in its page: ranges are kept in pages, which are this large at least.
 const PAGE_BITS: u32 = 12;
@@ -43,6 +47,13 @@ pub(super) fn capture_from(context: &libc::ucontext_t, frames: &mut [u64]) -> us
     let mut registers = interrupted(context);
     // Its instruction has not been left, and stacks hold addresses after an instruction's begin.
     registers.pc = registers.pc.wrapping_add(1);
+    #[cfg(target_arch = "x86_64")]
+    if let Some(caller) = caller_of_stub(registers)
+        && let [first, rest @ ..] = frames
+    {
+        *first = registers.pc;
+        return 1 + capture_at(caller, rest);
+    }
     capture_at(registers, frames)
 }
 
@@ -100,25 +111,72 @@ unsafe extern "C" fn capture_with(frames: *mut u64, length: usize, pc: u64, sp: 
 
 #[inline(always)]
 fn capture_at(registers: Registers, frames: &mut [u64]) -> usize {
-    let Some(stack) = stack_around(registers.sp) else { return 0 };
-    let readable = registers.sp..stack.end;
-    // A word may begin up to here; `stack.end` is above sp, and pages are larger than a word.
-    let places = readable.end.wrapping_sub(readable.start).saturating_sub(7);
-    let read = |address: u64| {
-        if address.wrapping_sub(readable.start) >= places || !address.is_multiple_of(8) {
-            return None;
-        }
-        // SAFETY: the word lies inside the mapping of the stack that runs, because `stack_around` says where that
-        // mapping ends, and it is aligned: both were checked above.
-        Some(unsafe { (address as *const u64).read_volatile() })
-    };
+    let Some(memory) = Memory::above(registers.sp) else { return 0 };
     #[cfg(target_arch = "x86_64")]
     {
         let Some(table) = super::published() else { return 0 };
-        walk(registers, frames, |at| super::walk::step(table.rule(at.pc.wrapping_sub(1)), at, read))
+        walk(registers, frames, &ByRules { table, memory })
     }
     #[cfg(target_arch = "aarch64")]
-    walk(registers, frames, |at| super::walk::frame_pointer_step(at, read))
+    walk(registers, frames, &|at| super::walk::frame_pointer_step(at, memory))
+}
+
+/// Goes from frame to frame by the published rules. A type and not a closure, so that it can be told to be inlined:
+/// registers that pass through memory on each step double a stack's cost.
+#[cfg(target_arch = "x86_64")]
+struct ByRules {
+    table: &'static super::table::Table,
+    memory: Memory,
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Step for ByRules {
+    #[inline(always)]
+    fn caller(&self, at: Registers) -> Option<Registers> {
+        step(self.table.rule(at.pc.wrapping_sub(1)), at, self.memory)
+    }
+}
+
+/// Who called code that has no description, if it was interrupted in what is probably a linker's stub: it has pushed
+/// nothing yet, so the return address is on top. Only one that known code ends at is taken for one.
+#[cfg(target_arch = "x86_64")]
+fn caller_of_stub(at: Registers) -> Option<Registers> {
+    let table = super::published()?;
+    let rule = |at: Registers| table.rule(at.pc.wrapping_sub(1));
+    if rule(at) != Rule::NONE {
+        return None;
+    }
+    let caller = step(Rule::new(Cfa::Rsp(8), 0), at, Memory::above(at.sp)?)?;
+    (rule(caller) != Rule::NONE).then_some(caller)
+}
+
+/// What may be read of a stack: words at and above its stack pointer.
+#[derive(Clone, Copy)]
+struct Memory {
+    sp: u64,
+    /// In how many places above `sp` a word may begin.
+    places: u64,
+}
+
+impl Memory {
+    /// `None` if the pointer is in no stack.
+    #[inline(always)]
+    fn above(sp: u64) -> Option<Memory> {
+        let stack = stack_around(sp)?;
+        Some(Memory { sp, places: stack.end.wrapping_sub(sp).saturating_sub(7) })
+    }
+}
+
+impl Words for Memory {
+    #[inline(always)]
+    fn word(self, address: u64) -> Option<u64> {
+        if address.wrapping_sub(self.sp) >= self.places || !address.is_multiple_of(8) {
+            return None;
+        }
+        // SAFETY: the word lies inside the mapping of the stack that runs, because `stack_around` said where that
+        // mapping ends, and it is aligned: both were checked above.
+        Some(unsafe { (address as *const u64).read_volatile() })
+    }
 }
 
 /// The mapping around a stack pointer, as far as it belongs to this thread.

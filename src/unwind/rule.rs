@@ -39,9 +39,18 @@ pub(crate) enum Cfa {
     None,
 }
 
-const KIND_RSP: u32 = 1;
-const KIND_RBP: u32 = 2;
-const KIND_REALIGNED: u32 = 3;
+/// What a plain rule counts the CFA from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Base {
+    Rsp,
+    Rbp,
+}
+
+/// Kinds. The two plain ones have this bit, so that one test tells them from the others, and one more which it is.
+const PLAIN: u32 = 1;
+const KIND_RSP: u32 = PLAIN;
+const KIND_RBP: u32 = PLAIN | 2;
+const KIND_REALIGNED: u32 = 2;
 const ODD_END: u32 = 1 << CFA_SHIFT;
 const ODD_SIGNAL: u32 = 2 << CFA_SHIFT;
 const ODD_PLT: u32 = 3 << CFA_SHIFT;
@@ -70,20 +79,23 @@ impl Rule {
         Rule(kind | (slot as u32) << KIND_BITS | (words as u32) << CFA_SHIFT)
     }
 
-    /// Where the CFA is.
+    /// What the CFA is counted from and how many bytes it is above that; `None` for the rules of [`Rule::odd`].
     #[inline(always)]
-    pub(crate) fn cfa(self) -> Cfa {
-        let offset = u64::from(self.0 >> CFA_SHIFT) * WORD;
-        match self.0 & ((1 << KIND_BITS) - 1) {
-            KIND_RSP => Cfa::Rsp(offset),
-            KIND_RBP => Cfa::Rbp(offset),
-            KIND_REALIGNED => Cfa::Realigned(offset),
-            _ => self.odd(),
-        }
+    pub(crate) fn base(self) -> Option<(Base, u64)> {
+        let base = if self.0 & KIND_RBP == KIND_RBP { Base::Rbp } else { Base::Rsp };
+        (self.0 & PLAIN != 0).then_some((base, self.offset()))
     }
 
-    #[cold]
-    fn odd(self) -> Cfa {
+    #[inline(always)]
+    fn offset(self) -> u64 {
+        u64::from(self.0 >> CFA_SHIFT) * WORD
+    }
+
+    /// Where the CFA is if it is not counted from a register.
+    pub(crate) fn odd(self) -> Cfa {
+        if self.0 & ((1 << KIND_BITS) - 1) == KIND_REALIGNED {
+            return Cfa::Realigned(self.offset());
+        }
         match (self.0 >> CFA_SHIFT) << CFA_SHIFT {
             ODD_END => Cfa::End,
             ODD_SIGNAL => Cfa::Signal,
@@ -116,6 +128,15 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Where the CFA is.
+    fn cfa(rule: Rule) -> Cfa {
+        match rule.base() {
+            Some((Base::Rsp, offset)) => Cfa::Rsp(offset),
+            Some((Base::Rbp, offset)) => Cfa::Rbp(offset),
+            None => rule.odd(),
+        }
+    }
+
     fn any_cfa() -> impl Strategy<Value = Cfa> {
         let words = 0..1u64 << (RULE_BITS - CFA_SHIFT);
         prop_oneof![
@@ -127,24 +148,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn packs_and_unpacks(cfa in any_cfa(), slot in 0..1u64 << SLOT_BITS) {
-            let rule = Rule::from_bits(Rule::new(cfa, slot * WORD).to_bits());
-            prop_assert_eq!(rule.cfa(), cfa);
+        fn packs_and_unpacks(expected in any_cfa(), slot in 0..1u64 << SLOT_BITS) {
+            let rule = Rule::from_bits(Rule::new(expected, slot * WORD).to_bits());
+            prop_assert_eq!(cfa(rule), expected);
             prop_assert_eq!(rule.rbp_below(), slot * WORD);
             prop_assert!(rule.to_bits() < 1 << RULE_BITS);
         }
 
         #[test]
         fn odd_ones_survive_too(threshold in 0..16u64) {
-            for cfa in [Cfa::Plt(threshold), Cfa::Signal, Cfa::End, Cfa::None] {
-                prop_assert_eq!(Rule::from_bits(Rule::new(cfa, 0).to_bits()).cfa(), cfa);
+            for expected in [Cfa::Plt(threshold), Cfa::Signal, Cfa::End, Cfa::None] {
+                prop_assert_eq!(cfa(Rule::from_bits(Rule::new(expected, 0).to_bits())), expected);
             }
         }
 
         #[test]
         fn any_bits_are_a_rule(bits: u64) {
             let rule = Rule::from_bits(bits);
-            let _ = (rule.cfa(), rule.rbp_below());
+            let _ = (cfa(rule), rule.rbp_below());
         }
     }
 
