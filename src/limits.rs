@@ -77,3 +77,6 @@ pub const PERFETTO_TASK_TRACKS: usize = 2_000;
 
 /// Bytes of JSON that an export gathers before it writes them. Full: they are written.
 pub const EXPORT_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Bytes that a profile may unpack to. More: refused, with a typed error.
+pub const PROFILE_BYTES: usize = 256 * 1024 * 1024;

@@ -1,5 +1,7 @@
 //! Questions to a [`Trace`](crate::model::Trace): pure, no I/O.
 
 pub mod contention;
+pub mod split;
 pub mod stat;
 pub mod tiles;
+pub mod waiting;

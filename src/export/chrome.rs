@@ -149,10 +149,14 @@ impl<'a> Export<'a, '_> {
                 };
                 event.arg_number("result", call.result).open(call.time.open).done();
             }
-            Row::Wait(wait) => {
-                let event =
-                    self.slice("wait", wait_name(wait.kind), tid, row).arg_address("address", wait.addr);
-                event.arg("outcome", wait.outcome.word()).open(wait.time.open).done();
+            Row::Wait(index, wait) => {
+                let event = self.slice("wait", wait_name(labels.waiting(*index)), tid, row);
+                let event = event.arg_address("address", wait.addr).arg("outcome", wait.outcome.word());
+                let event = match labels.holder(*index) {
+                    Some(holder) => event.arg("holder", holder),
+                    None => event,
+                };
+                event.open(wait.time.open).done();
             }
         }
     }

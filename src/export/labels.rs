@@ -1,13 +1,16 @@
-//! What threads and tasks are called where people read it: never nothing.
+//! What threads, tasks and waits are called where people read it: never nothing.
 
-use crate::events::WaitKind;
+use crate::analysis::contention::holders;
+use crate::analysis::waiting::{Waiting, of_waits};
 use crate::model::{Task, Thread, Trace};
 
-/// The names of a trace's threads and tasks, by their index.
+/// The words for a trace's threads, tasks and waits, by their index.
 #[derive(Debug)]
 pub(super) struct Labels {
-    pub(super) threads: Vec<String>,
-    pub(super) tasks: Vec<String>,
+    threads: Vec<String>,
+    tasks: Vec<String>,
+    waits: Vec<Waiting>,
+    holders: Vec<Option<u32>>,
 }
 
 impl Labels {
@@ -15,11 +18,24 @@ impl Labels {
         Labels {
             threads: trace.threads.iter().map(thread).collect(),
             tasks: trace.tasks.iter().map(task).collect(),
+            waits: of_waits(trace),
+            holders: holders(trace),
         }
     }
 
     pub(super) fn thread(&self, index: u32) -> &str {
         self.threads.get(index as usize).map_or("unknown thread", String::as_str)
+    }
+
+    /// What a wait was for.
+    pub(super) fn waiting(&self, wait: usize) -> Waiting {
+        self.waits.get(wait).copied().unwrap_or(Waiting::Unknown)
+    }
+
+    /// The thread that is blamed for most of a lock's wait.
+    pub(super) fn holder(&self, wait: usize) -> Option<&str> {
+        let holder = self.holders.get(wait).copied().flatten().filter(|_| self.waiting(wait).is_lock())?;
+        Some(self.thread(holder))
     }
 
     pub(super) fn task(&self, index: u32) -> &str {
@@ -42,16 +58,21 @@ fn task(task: &Task) -> String {
     }
 }
 
-/// What a wait is called.
-pub(super) fn wait_name(kind: WaitKind) -> &'static str {
-    match kind {
-        WaitKind::Unknown => "wait",
-        WaitKind::Futex => "futex wait",
-        WaitKind::PthreadMutex => "mutex wait",
-        WaitKind::PthreadCond => "condvar wait",
-        WaitKind::PthreadRead => "rwlock read wait",
-        WaitKind::PthreadWrite => "rwlock write wait",
-        WaitKind::Join => "join",
-        WaitKind::Semaphore => "semaphore wait",
+/// What a wait's slice is called.
+pub(super) fn wait_name(waiting: Waiting) -> &'static str {
+    match waiting {
+        Waiting::Unknown => "wait",
+        Waiting::Mutex => "mutex wait",
+        Waiting::RwLock => "rwlock wait",
+        Waiting::Once => "once wait",
+        Waiting::Semaphore => "semaphore wait",
+        Waiting::Condvar => "condvar wait",
+        Waiting::Channel => "channel wait",
+        Waiting::Notify => "notify wait",
+        Waiting::Join => "join",
+        Waiting::Park => "park",
+        Waiting::Timer => "sleep",
+        Waiting::Io => "io wait",
+        Waiting::Idle => "idle",
     }
 }

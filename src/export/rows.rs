@@ -22,7 +22,7 @@ pub(super) enum Row<'a> {
     Park(&'a Park),
     Poll(&'a Poll),
     Call(&'a CallSpan),
-    Wait(&'a Wait),
+    Wait(usize, &'a Wait),
 }
 
 impl Row<'_> {
@@ -36,7 +36,7 @@ impl Row<'_> {
             Row::Park(park) => park.thread,
             Row::Poll(poll) => poll.thread,
             Row::Call(call) => call.thread,
-            Row::Wait(wait) => wait.thread,
+            Row::Wait(_, wait) => wait.thread,
         }
     }
 
@@ -51,7 +51,7 @@ impl Row<'_> {
             Row::Park(park) => park.time,
             Row::Poll(poll) => poll.time,
             Row::Call(call) => call.time,
-            Row::Wait(wait) => wait.time,
+            Row::Wait(_, wait) => wait.time,
         }
     }
 }
@@ -110,7 +110,7 @@ impl<'a> Rows<'a> {
             4 => trace.parks.get(at).map(Row::Park),
             5 => trace.polls.get(at).map(Row::Poll),
             6 => trace.calls.get(at).map(Row::Call),
-            _ => trace.waits.get(at).map(Row::Wait),
+            _ => trace.waits.get(at).map(|wait| Row::Wait(at, wait)),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use crate::events::StackId;
+use crate::events::{Call, StackId};
 use crate::format::{Frame, Module};
 
 /// Stacks by id, modules, and symbols by address.
@@ -30,9 +30,107 @@ impl Stacks {
         self.addresses(id).iter().flat_map(|address| self.symbols.get(address).into_iter().flatten())
     }
 
+    /// The frames of a stack as its author knows it, leaf first: without the machinery at the leaf. A stack that is
+    /// nothing but machinery (an idle worker's) keeps all its frames.
+    pub fn user_frames(&self, id: StackId) -> impl Iterator<Item = &Frame> {
+        let machinery = self.frames(id).take_while(|frame| is_machinery(&frame.function)).count();
+        let all = self.frames(id).count();
+        self.frames(id).skip(if machinery == all { 0 } else { machinery })
+    }
+
+    /// The frames of the machinery at a stack's leaf: what the user's code called, down to the hook.
+    pub fn machinery(&self, id: StackId) -> impl Iterator<Item = &Frame> {
+        self.frames(id).take_while(|frame| is_machinery(&frame.function))
+    }
+
     /// The module that an address lies in.
     pub fn module(&self, address: u64) -> Option<&Module> {
         let after = self.modules.partition_point(|module| module.start <= address);
         self.modules[..after].last().filter(|module| address < module.end)
+    }
+}
+
+/// Crates that are never where the reader looks for the cause, as long as they stand at the leaf.
+const MACHINERY: [&str; 14] = [
+    "std",
+    "core",
+    "alloc",
+    "kymo",
+    "tokio",
+    "parking_lot",
+    "parking_lot_core",
+    "lock_api",
+    "crossbeam_channel",
+    "crossbeam_utils",
+    "futures_core",
+    "futures_channel",
+    "futures_util",
+    "event_listener",
+];
+
+/// Functions of the C library that kymo hooks and that are no [`Call`].
+const HOOKED: [&str; 12] = [
+    "syscall",
+    "pthread_mutex_lock",
+    "pthread_cond_wait",
+    "pthread_cond_timedwait",
+    "pthread_rwlock_rdlock",
+    "pthread_rwlock_wrlock",
+    "pthread_join",
+    "pthread_create",
+    "sem_wait",
+    "sem_timedwait",
+    "sem_post",
+    "epoll_pwait2",
+];
+
+/// Whether a function belongs to what programs are built on: the standard library, a runtime, kymo's hooks.
+pub fn is_machinery(function: &str) -> bool {
+    match function.contains("::") {
+        true => MACHINERY.contains(&owner(function)),
+        false => {
+            let name = function.trim_end_matches("64");
+            HOOKED.contains(&name) || Call::WORDS.contains(&name)
+        }
+    }
+}
+
+/// The crate that a function belongs to: of `<&alloc::sync::Arc<T> as a::Trait>::method`, `alloc`.
+fn owner(function: &str) -> &str {
+    let path = function.trim_start_matches(['<', '&', '*', '(', '[']);
+    let path =
+        ["mut ", "const ", "dyn "].iter().fold(path, |path, word| path.strip_prefix(word).unwrap_or(path));
+    let end = path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len());
+    &path[..end]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machinery_is_told_by_the_crate_that_owns_the_function() {
+        for function in [
+            "syscall",
+            "read",
+            "openat64",
+            "std::sys::sync::mutex::futex::Mutex::lock_contended",
+            "<std::sync::poison::mutex::Mutex<T>>::lock",
+            "<alloc::sync::Arc<shop::State> as core::ops::drop::Drop>::drop",
+            "core::ptr::drop_in_place::<std::sync::poison::mutex::MutexGuard<shop::State>>",
+            "<&mut tokio::sync::mutex::Mutex<()> as core::future::future::Future>::poll",
+            "kymo::sources::interpose::futex",
+        ] {
+            assert!(is_machinery(function), "{function}");
+        }
+        for function in [
+            "main",
+            "shop::main",
+            "standard::read",
+            "<shop::Lock<std::sync::Mutex<()>>>::take",
+            "kymo_demo::f",
+        ] {
+            assert!(!is_machinery(function), "{function}");
+        }
     }
 }

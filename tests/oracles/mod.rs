@@ -2,7 +2,7 @@
 //!
 //! A judge that can't be had fails the test: nothing is skipped.
 
-#![allow(dead_code, reason = "each test file uses some of the judges")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses some of the judges")]
 
 pub mod made;
 

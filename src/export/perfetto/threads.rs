@@ -9,7 +9,8 @@ use std::io;
 use super::intern::{Arg, Category, Dictionary, TextId};
 use super::packets::{Flow, Sequence, TrackEvent, Type, Value};
 use super::{Export, tracks};
-use crate::events::{Call, WaitKind};
+use crate::analysis::waiting::Waiting;
+use crate::events::Call;
 use crate::export::labels::{Labels, wait_name};
 use crate::export::rows::{Nest, Row, Rows, descriptor, notable};
 use crate::model::{CallSpan, Ns, Poll, TaskWake, ThreadIndex, Trace, Wait, Wake};
@@ -104,7 +105,7 @@ impl Lanes {
             }
             Row::Poll(poll) => to.poll(poll, names),
             Row::Call(call) => to.call(call, names),
-            Row::Wait(wait) => to.wait(wait, names),
+            Row::Wait(index, wait) => to.wait(*index, wait, names),
         }
     }
 
@@ -205,13 +206,17 @@ impl To<'_, '_, '_, '_> {
         self.put(&TrackEvent { stack: call.stack, args: args.slice(), ..event });
     }
 
-    fn wait(&mut self, wait: &Wait, names: &Names) {
+    fn wait(&mut self, index: usize, wait: &Wait, names: &Names) {
         let mut args = Args::default();
         args.push(Arg::Address, Value::Address(wait.addr));
         let outcome = self.export.dictionary.text(wait.outcome.word());
         args.push(Arg::Outcome, Value::Text(outcome));
+        if let Some(holder) = self.export.labels.holder(index) {
+            args.push(Arg::Holder, Value::Text(self.export.dictionary.text(holder)));
+        }
         args.open(wait.time.open);
-        let event = TrackEvent::new(Type::Begin, Category::Wait, names.waits[wait.kind as usize]);
+        let name = names.waits[self.export.labels.waiting(index) as usize];
+        let event = TrackEvent::new(Type::Begin, Category::Wait, name);
         self.put(&TrackEvent { stack: wait.stack, args: args.slice(), ..event });
     }
 }
@@ -290,7 +295,7 @@ impl Names {
             unknown: dictionary.text("unknown task"),
             tasks: (0..trace.tasks.len()).map(|task| dictionary.text(labels.task(task as u32))).collect(),
             calls: Call::WORDS.iter().map(|word| dictionary.text(word)).collect(),
-            waits: WaitKind::ALL.iter().map(|&kind| dictionary.text(wait_name(kind))).collect(),
+            waits: Waiting::ALL.iter().map(|&waiting| dictionary.text(wait_name(waiting))).collect(),
         }
     }
 
