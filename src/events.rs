@@ -576,8 +576,8 @@ events! {
     5 ThreadName Thread { name: StrId }
     /// A task is spawned.
     6 TaskSpawn Task { task: TaskId, parent: TaskId, name: StrId, site: StrId }
-    /// A task that something else spawned gets a name.
-    7 TaskName Task { task: TaskId, name: StrId }
+    /// A task that lives already tells this capture who it is.
+    7 TaskName Task { task: TaskId, name: StrId, site: StrId, parent: TaskId }
     /// This thread begins to poll a task.
     8 PollBegin Task { task: TaskId }
     /// The innermost poll on this thread ends.

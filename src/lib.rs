@@ -19,3 +19,9 @@ pub mod sources;
 pub mod status;
 pub mod unwind;
 pub mod wire;
+
+pub use sources::span::{SpanGuard, UserTask};
+#[cfg(feature = "tokio")]
+pub use sources::task::{FutureExt, Traced, spawn, spawn_named};
+#[cfg(feature = "tokio")]
+pub use sources::tokio;

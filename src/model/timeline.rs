@@ -140,8 +140,10 @@ impl Builder {
                 self.task_state(index, at, State::Runnable, Cause::None);
             }
             Event::TaskName(name) => {
-                let task = self.task(name.task, at);
-                self.trace.tasks[task as usize].name_id = name.name;
+                let parent = (name.parent.0 != 0).then(|| self.task(name.parent, at));
+                let index = self.task(name.task, at);
+                let task = &mut self.trace.tasks[index as usize];
+                (task.parent, task.name_id, task.site_id) = (parent, name.name, name.site);
             }
             Event::TaskEnd(end) => self.task_ends(at, end.task, end.outcome),
             Event::ThreadStart(start) => {
@@ -160,13 +162,7 @@ impl Builder {
                     .push(Park { thread, time: Interval { begin: at, end: self.end, open: true } });
                 self.enter(thread, at, Inside::Park(index));
             }
-            Event::WorkerUnpark(_) => {
-                if let Some(Inside::Park(index)) =
-                    self.leave(thread, at, |inside| matches!(inside, Inside::Park(_)))
-                {
-                    close(&mut self.trace.parks[index as usize].time, at);
-                }
-            }
+            Event::WorkerUnpark(_) => self.park_ends(thread, at),
             Event::FdName(name) => self.trace.fd_names.push(FdName { at, fd: name.fd, name: name.name }),
             _ => self.user_event(thread, at, event),
         }
@@ -336,7 +332,7 @@ impl Builder {
         if polled != index {
             return;
         }
-        if outcome != PollOutcome::Pending {
+        if !matches!(outcome, PollOutcome::Pending | PollOutcome::Unknown) {
             // The task's end event follows; until then nobody will poll it.
             state.phase = Phase::Ended;
             self.task_state(task, at, State::Idle, Cause::None);
@@ -435,6 +431,16 @@ impl Builder {
         let (in_poll, call, fd) = (self.poll_of(thread), Call::Unknown, Fd(-1));
         self.trace.calls.push(CallSpan { thread, in_poll, time, call, fd, result, stack });
         self.was_since_start(thread, at, State::Syscall, Cause::Call(self.trace.calls.len() as u32 - 1));
+    }
+
+    fn park_ends(&mut self, thread: ThreadIndex, at: Ns) {
+        if let Some(Inside::Park(index)) = self.leave(thread, at, |inside| matches!(inside, Inside::Park(_)))
+        {
+            close(&mut self.trace.parks[index as usize].time, at);
+            return;
+        }
+        self.trace.parks.push(Park { thread, time: Interval { begin: 0, end: at, open: true } });
+        self.was_since_start(thread, at, State::Idle, Cause::Park(self.trace.parks.len() as u32 - 1));
     }
 
     fn thread_starts(&mut self, thread: ThreadIndex, at: Ns, tid: u64, creator: ThreadId, stack: StackId) {

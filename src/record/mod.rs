@@ -201,10 +201,10 @@ pub fn site(location: &'static std::panic::Location<'static>) -> StrId {
     recorder().map_or(StrId(0), |recorder| recorder.strings.site(location))
 }
 
-/// Whether [`string`] and [`site`] give numbers yet: from the first capture on, for the process's life. A call site may
-/// cache its number from then on.
-pub fn ready() -> bool {
-    recorder().is_some()
+/// The number of the latest capture, 0 before the first: what must be told once in each capture remembers it.
+#[inline]
+pub fn epoch() -> u64 {
+    recorder().map_or(0, |recorder| recorder.epoch.load(Ordering::Relaxed))
 }
 
 /// What recording takes and lacks now.

@@ -18,3 +18,5 @@ pub mod task;
 mod threads;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+#[cfg(feature = "tokio")]
+mod waker;

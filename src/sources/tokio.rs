@@ -1,1 +1,156 @@
-//! placeholder
+//! tokio's workers, by its runtime builder's hooks; under `--cfg tokio_unstable` every task too.
+//!
+//! [`instrument`] sets the builder's thread hooks. A thread becomes a worker when it first parks, which threads of the
+//! blocking pool never do. Each capture learns of a worker at its next park or unpark, so those that were there before
+//! it are named too.
+//!
+//! tokio has one hook of each kind: setting one of these afterwards replaces kymo's.
+
+use std::cell::Cell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ::tokio::runtime::Builder;
+
+use crate::events::{Count, Group, WorkerPark, WorkerStart, WorkerStop, WorkerUnpark};
+use crate::record;
+
+/// A thread that parks for a runtime.
+#[derive(Debug, Clone, Copy)]
+struct Worker {
+    index: u64,
+    /// The capture that knows of it.
+    told: u64,
+}
+
+thread_local! {
+    static WORKER: Cell<Option<Worker>> = const { Cell::new(None) };
+}
+
+/// Records the workers of the runtime that this builder builds, under a name; under `--cfg tokio_unstable` also the
+/// spawn, polls and end of every task.
+///
+/// ```
+/// let mut builder = tokio::runtime::Builder::new_multi_thread();
+/// let runtime = kymo::tokio::instrument(&mut builder, "main").build()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn instrument<'a>(builder: &'a mut Builder, name: &'static str) -> &'a mut Builder {
+    let next = Arc::new(AtomicU64::new(0));
+    let (parking, unparking) = (next.clone(), next);
+    builder
+        .on_thread_park(move || {
+            if known(&parking, name) {
+                record::emit(WorkerPark {});
+            }
+        })
+        .on_thread_unpark(move || {
+            if known(&unparking, name) {
+                record::emit(WorkerUnpark {});
+            }
+        })
+        .on_thread_stop(|| {
+            if WORKER.take().is_some() {
+                record::emit(WorkerStop {});
+            }
+        });
+    #[cfg(tokio_unstable)]
+    every_task::instrument(builder);
+    builder
+}
+
+/// Makes the capture that runs know this thread as a worker; `false`: nothing is recorded.
+fn known(next: &AtomicU64, runtime: &str) -> bool {
+    let worker =
+        WORKER.get().unwrap_or_else(|| Worker { index: next.fetch_add(1, Ordering::Relaxed), told: 0 });
+    let enabled = record::enabled(Group::Worker);
+    let told = if enabled { record::epoch() } else { worker.told };
+    if told != worker.told {
+        record::emit(WorkerStart { runtime: record::string(runtime), index: Count(worker.index) });
+    }
+    WORKER.set(Some(Worker { told, ..worker }));
+    enabled
+}
+
+/// Every task of a runtime, by its unstable hooks.
+#[cfg(tokio_unstable)]
+mod every_task {
+    use std::cell::Cell;
+    use std::fmt::Write;
+
+    use ::tokio::runtime::{Builder, TaskMeta};
+    use ::tokio::task::Id;
+
+    use crate::events::{
+        Group, PollBegin, PollEnd, PollOutcome, StrId, TaskEnd, TaskId, TaskOutcome, TaskSpawn,
+    };
+    use crate::record;
+    use crate::sources::task::{current, set_current, take_spawning};
+
+    thread_local! {
+        static LATEST: Cell<Option<(Id, TaskId)>> = const { Cell::new(None) };
+        static BEFORE: Cell<TaskId> = const { Cell::new(TaskId(0)) };
+    }
+
+    pub(super) fn instrument(builder: &mut Builder) {
+        builder
+            .on_task_spawn(|meta| spawned(meta))
+            .on_before_task_poll(|meta| {
+                let task = task(meta.id());
+                BEFORE.set(set_current(task));
+                record::emit(PollBegin { task });
+            })
+            .on_after_task_poll(|_| {
+                set_current(BEFORE.get());
+                record::emit(PollEnd { outcome: PollOutcome::Unknown });
+            })
+            .on_task_terminate(|meta| {
+                record::emit(TaskEnd { task: task(meta.id()), outcome: TaskOutcome::Unknown });
+            });
+    }
+
+    fn spawned(meta: &TaskMeta<'_>) {
+        let task = task(meta.id());
+        if let Some(identity) = take_spawning() {
+            identity.adopt(task);
+            if record::enabled(Group::Task) {
+                identity.tell_spawn();
+            }
+            return;
+        }
+        if record::enabled(Group::Task) {
+            let site = record::site(meta.spawned_at());
+            record::emit(TaskSpawn { task, parent: current(), name: StrId(0), site });
+        }
+    }
+
+    /// tokio's number as one of ours: odd, so that it meets none of `task`'s.
+    fn task(id: Id) -> TaskId {
+        if let Some((latest, task)) = LATEST.get()
+            && latest == id
+        {
+            return task;
+        }
+        // An Id shows its number by Display only.
+        let mut number = Digits(0);
+        let task = match write!(number, "{id}") {
+            Ok(()) => TaskId(number.0 << 1 | 1),
+            Err(_) => TaskId(0),
+        };
+        LATEST.set(Some((id, task)));
+        task
+    }
+
+    /// A number that is written in decimal digits.
+    struct Digits(u64);
+
+    impl Write for Digits {
+        fn write_str(&mut self, digits: &str) -> std::fmt::Result {
+            for digit in digits.bytes() {
+                let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10).ok_or(std::fmt::Error)?;
+                self.0 = self.0 * 10 + u64::from(digit);
+            }
+            Ok(())
+        }
+    }
+}

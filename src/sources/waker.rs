@@ -1,0 +1,170 @@
+//! The waker that a traced task hands down: it tells who wakes, and where the task awaits.
+//!
+//! A leaf future that goes pending keeps a clone of the waker; the stack at that moment, inside the leaf inside the
+//! awaiting functions, *is* the await stack. A leaf that still has the waker from an earlier poll does not clone it
+//! again (`will_wake`), and then the task's latest await stack still holds. It could go stale when a task comes back
+//! to a leaf that kept its waker from before; so after a suspension that lasted, the task's next poll presents the
+//! same waker under its other identity (one bit of the pointer), and every leaf clones anew.
+//!
+//! `std::task::Wake` would do but for the clone, which it doesn't let one see: hence the table of functions.
+//!
+//! # Invariants
+//! 1. A waker's data is `Arc::into_raw` of a [`Shared`], the lowest bit being its identity. Each live waker, but for
+//!    the lent one, owns one count of that `Arc`. Otherwise a late wake would touch freed memory.
+//! 2. The lent waker lives for one poll, inside which the task holds its own count.
+
+#![allow(unsafe_code, reason = "RawWaker is unsafe, and Wake does not let one see clones")]
+
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::ops::Deref;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use crate::clock;
+use crate::events::{Group, StackId, TaskId, TaskWake};
+use crate::limits::WAKE_STACK_NS;
+use crate::record;
+
+thread_local! {
+    /// The state of the task whose poll runs on this thread, by address: only its clones take stacks.
+    static POLLED: Cell<usize> = const { Cell::new(0) };
+}
+
+/// What a task and all its wakers share.
+#[derive(Debug)]
+#[repr(align(8))]
+pub(super) struct Shared {
+    task: TaskId,
+    /// The executor's waker.
+    inner: Waker,
+    /// Where the task was when its waker was last cloned in a poll.
+    await_stack: AtomicU32,
+    /// Ticks since which the task is suspended; 0 while it isn't, and after its first wake.
+    suspended_at: AtomicU64,
+    /// The identity that the next poll presents.
+    identity: AtomicBool,
+}
+
+/// A waker for the length of one poll.
+pub(super) struct Lent<'a> {
+    waker: ManuallyDrop<Waker>,
+    before: usize,
+    _shared: &'a Shared,
+}
+
+impl Deref for Lent<'_> {
+    type Target = Waker;
+
+    fn deref(&self) -> &Waker {
+        &self.waker
+    }
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        POLLED.set(self.before);
+    }
+}
+
+impl Shared {
+    /// The state for a poll with this waker of the executor's: that of the poll before, unless the waker is another.
+    #[inline]
+    pub(super) fn for_poll(slot: &mut Option<Arc<Shared>>, waker: &Waker, task: TaskId) -> Arc<Shared> {
+        match slot {
+            Some(shared) if shared.inner.will_wake(waker) && shared.task == task => shared.clone(),
+            _ => slot.insert(Arc::new(Shared::new(waker.clone(), task))).clone(),
+        }
+    }
+
+    fn new(inner: Waker, task: TaskId) -> Shared {
+        Shared {
+            task,
+            inner,
+            await_stack: AtomicU32::new(0),
+            suspended_at: AtomicU64::new(0),
+            identity: AtomicBool::new(false),
+        }
+    }
+
+    /// The task is suspended since then; 0: it is not.
+    #[inline]
+    pub(super) fn suspended(&self, at: u64) {
+        self.suspended_at.store(at, Ordering::Relaxed);
+    }
+
+    /// Where the task awaits.
+    #[inline]
+    pub(super) fn await_stack(&self) -> StackId {
+        StackId(self.await_stack.load(Ordering::Relaxed))
+    }
+
+    /// The waker for this poll.
+    #[inline]
+    pub(super) fn lend(self: &Arc<Shared>) -> Lent<'_> {
+        let address = Arc::as_ptr(self);
+        let data = address.map_addr(|address| address | usize::from(self.identity.load(Ordering::Relaxed)));
+        // SAFETY: the data is as invariant 1 wants it; that this waker owns no count is made good by ManuallyDrop, and
+        // it lives inside the poll during which the caller holds one (invariant 2).
+        let waker = ManuallyDrop::new(unsafe { Waker::new(data.cast(), &VTABLE) });
+        Lent { waker, before: POLLED.replace(address.addr()), _shared: self }
+    }
+
+    /// Tells that somebody wakes the task, now, here.
+    #[inline]
+    fn tell_wake(&self) {
+        if !record::enabled(Group::Task) {
+            return;
+        }
+        let now = clock::ticks();
+        let suspended_at = self.suspended_at.load(Ordering::Relaxed);
+        let mut stack = StackId(0);
+        if suspended_at != 0 {
+            self.suspended_at.store(0, Ordering::Relaxed);
+            stack = record::stack_if_lasted(suspended_at, now, WAKE_STACK_NS);
+            if clock::nanos_between(suspended_at, now) >= WAKE_STACK_NS {
+                self.identity.store(!self.identity.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+        }
+        record::emit_at(now, TaskWake { task: self.task, stack });
+    }
+}
+
+static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
+
+/// The pointer without its identity.
+fn shared(data: *const ()) -> *const Shared {
+    data.map_addr(|address| address & !1).cast()
+}
+
+unsafe fn clone(data: *const ()) -> RawWaker {
+    let pointer = shared(data);
+    // SAFETY: the waker that is cloned keeps the Arc alive (invariants 1 and 2).
+    unsafe { Arc::increment_strong_count(pointer) };
+    if POLLED.get() == pointer.addr() && record::enabled(Group::Task) {
+        let stack = record::stack();
+        // SAFETY: as above.
+        unsafe { &*pointer }.await_stack.store(stack.0, Ordering::Relaxed);
+    }
+    RawWaker::new(data, &VTABLE)
+}
+
+unsafe fn wake(data: *const ()) {
+    // SAFETY: the waker owns one count (invariant 1), which is ours now and goes at the end.
+    let shared = unsafe { Arc::from_raw(shared(data)) };
+    shared.tell_wake();
+    shared.inner.wake_by_ref();
+}
+
+unsafe fn wake_by_ref(data: *const ()) {
+    // SAFETY: the waker keeps the Arc alive (invariants 1 and 2).
+    let shared = unsafe { &*shared(data) };
+    shared.tell_wake();
+    shared.inner.wake_by_ref();
+}
+
+unsafe fn drop_waker(data: *const ()) {
+    // SAFETY: the waker owns one count (invariant 1), which goes with it.
+    drop(unsafe { Arc::from_raw(shared(data)) });
+}
