@@ -80,3 +80,34 @@ pub const EXPORT_BUFFER_BYTES: usize = 64 * 1024;
 
 /// Bytes that a profile may unpack to. More: refused, with a typed error.
 pub const PROFILE_BYTES: usize = 256 * 1024 * 1024;
+
+/// Lanes of a row of the viewer in which things overlap. More at once: they are not drawn, but counted on the row.
+pub const LANES: usize = 8;
+
+/// Traces that the viewer holds at the same time. One more: the oldest is dropped.
+pub const VIEWED_TRACES: usize = 4;
+
+/// Bytes of row indexes that the viewer keeps for a trace. More: those looked at longest ago are built again when needed.
+pub const ROW_INDEX_BYTES: usize = 256 * 1024 * 1024;
+
+/// Bytes of a trace that may be dropped on the page. More: 413.
+pub const DROPPED_TRACE_BYTES: usize = 1024 * 1024 * 1024;
+
+/// Tiles of one request. More: 400.
+pub const TILES: usize = 1024;
+
+/// Rows of one page. More asked for: that many are given, with a cursor.
+pub const PAGE_ROWS: usize = 200;
+
+/// Arrows of one selection. More: the answer says how many there are.
+pub const ARROWS: usize = 200;
+
+/// Hits of one search. More: the answer says how many there are.
+pub const SEARCH_HITS: usize = 50;
+
+/// Findings of a trace: the locks that were waited for longest.
+pub const FINDINGS: usize = 5;
+
+/// The longest trace that the viewer shows, in nanoseconds: 2^53, so that every time is exact as a JSON number (104 days).
+/// Longer: refused.
+pub const VIEWED_NS: u64 = 1 << 53;

@@ -1,6 +1,8 @@
 //! Questions to a [`Trace`](crate::model::Trace): pure, no I/O.
 
 pub mod contention;
+pub mod links;
+pub mod rows;
 pub mod split;
 pub mod stat;
 pub mod tiles;

@@ -1,1 +1,6 @@
 //! `/debug/pprof/*`. (skeleton)
+
+#[cfg(feature = "viewer")]
+pub mod api;
+#[cfg(feature = "viewer")]
+pub mod assets;
