@@ -5,21 +5,40 @@
 
 /** @typedef {import('./types').Selection} Selection */
 
-export class ApiError extends Error {}
+export class ApiError extends Error {
+  /** @param {string} message @param {number} status of the answer, 0 if there was none */
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+let underway = 0;
+
+/** How many questions wait for their answer. */
+export const pending = () => underway;
 
 /**
- * @param {string} path @param {RequestInit} [init]
- * @returns {Promise<Response>}
+ * @template T
+ * @param {string} path @param {RequestInit | undefined} init @param {(response: Response) => Promise<T>} read
+ * @returns {Promise<T>}
  */
-async function ask(path, init) {
-  let response;
+async function ask(path, init, read) {
+  underway += 1;
   try {
-    response = await fetch(path, init);
+    const response = await fetch(path, init);
+    if (!response.ok) throw await refusal(response);
+    return await read(response);
   } catch (error) {
-    if (error instanceof DOMException && error.name === 'AbortError') throw error;
-    throw new ApiError('kymo does not answer: has the process ended?');
+    const is = error instanceof ApiError || (error instanceof DOMException && error.name === 'AbortError');
+    throw is ? error : new ApiError('kymo does not answer: has the process ended?', 0);
+  } finally {
+    underway -= 1;
   }
-  if (response.ok) return response;
+}
+
+/** Why there is no answer, as the server says it. @param {Response} response */
+async function refusal(response) {
   const text = await response.text();
   let message = text;
   try {
@@ -27,11 +46,11 @@ async function ask(path, init) {
   } catch {
     // Not ours: its text is all there is to say.
   }
-  throw new ApiError(message || `${response.status} ${response.statusText}`);
+  return new ApiError(message || `${response.status} ${response.statusText}`, response.status);
 }
 
 /** @param {string} path @param {RequestInit} [init] */
-const json = async (path, init) => (await ask(path, init)).json();
+const json = (path, init) => ask(path, init, (response) => response.json());
 
 /** @param {Record<string, string | number>} pairs */
 const query = (pairs) => new URLSearchParams(Object.entries(pairs).map(([key, value]) => [key, String(value)]));
@@ -77,8 +96,8 @@ export const trackOf = (trace, row) => json(`${at(trace)}/tracks?${query({ row }
  * @param {string} trace @param {number} z @param {[string, number][]} want @param {AbortSignal} signal
  * @returns {Promise<ArrayBuffer>}
  */
-export const tiles = async (trace, z, want, signal) =>
-  (await ask(`${at(trace)}/tiles`, posted({ z, want }, signal))).arrayBuffer();
+export const tiles = (trace, z, want, signal) =>
+  ask(`${at(trace)}/tiles`, posted({ z, want }, signal), (response) => response.arrayBuffer());
 
 /**
  * The slice at an instant, or the next or previous one; `null` if nothing is there.
@@ -87,8 +106,12 @@ export const tiles = async (trace, z, want, signal) =>
  */
 export async function item(trace, { row, at: instant }, { dt, which, signal } = {}) {
   const asked = query({ row, at: Math.max(0, Math.round(instant)), ...(dt ? { dt: Math.round(dt) } : {}), ...(which ? { which } : {}) });
-  const response = await fetch(`${at(trace)}/item?${asked}`, signal ? { signal } : {});
-  return response.ok ? response.json() : null;
+  try {
+    return await json(`${at(trace)}/item?${asked}`, signal ? { signal } : {});
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 404) return null;
+    throw error;
+  }
 }
 
 /** @param {string} trace @param {Selection} place @returns {Promise<import('./types').Flows>} */
