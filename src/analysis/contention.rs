@@ -2,22 +2,19 @@
 //!
 //! A thread's wait ends when somebody wakes its address, but that one need not have held the lock for long: whoever
 //! was woken before may have held it for most of the wait. So each wait is split over the wakes inside it (see
-//! [`split`](super::split)). Locks that park each thread on an address of its own (parking_lot's) show one wake a wait:
-//! there the last unlocker is all that is known.
-//!
-//! A task waits for an async lock from its suspension to the wake that ended it, and such locks are handed on in
-//! order. Who woke it held the lock since it was woken itself, and who woke that one before: so the wait is split
-//! along that chain.
+//! [`split`](super::split)). Locks of parking_lot and of tokio don't show which lock it was: there a wait is split along
+//! the chain of those who handed it on (see [`convoy`](super::convoy)).
 //!
 //! A thread's wait that lasted less than the header's threshold has a stack with the probability duration / threshold;
 //! then it stands for threshold / duration waits, and without one for none: so sums stay unbiased.
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::convoy::{Convoy, Link, Woken};
 use super::split::{Share, Stretch, main_wake, split};
 use super::waiting::{self, Waiting};
 use crate::events::StackId;
-use crate::model::{Ns, PollIndex, Suspension, TaskIndex, TaskWake, ThreadIndex, Trace, Wait};
+use crate::model::{Ns, PollIndex, Suspension, TaskIndex, ThreadIndex, Trace, Wait};
 
 /// A thread, and the task that it polled; both may be unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
@@ -141,111 +138,157 @@ struct Lock {
 }
 
 fn held_by_threads(trace: &Trace) -> Vec<Contention> {
+    let wakes = wakes_by_address(trace);
+    let handed = handed_by_threads(trace, &wakes);
     let mut locks: BTreeMap<u64, Lock> = BTreeMap::new();
-    for wait in &trace.waits {
+    let mut held = Vec::new();
+    for (index, wait) in trace.waits.iter().enumerate() {
         let Some((waiting, weight)) = counted(trace, wait).filter(|(waiting, _)| waiting.is_lock()) else {
             continue;
         };
+        if let Some(link) = handed.links.get(&(index as u32)) {
+            held.extend(handed.blame(trace, link, weight, waiting, wait.addr));
+            continue;
+        }
         let lock = locks.entry(wait.addr).or_insert_with(|| Lock { waiting, waits: Vec::new() });
         lock.waits.push(Stretch { begin: wait.time.begin, end: wait.time.end, weight });
     }
-    let wakes = wakes_by_address(trace);
-    let mut held = Vec::new();
     for (addr, lock) in locks {
-        let wakes = wakes.get(&addr).map_or(&[][..], Vec::as_slice);
-        let times: Vec<Ns> = wakes.iter().map(|&wake| trace.wakes[wake as usize].at).collect();
-        let (shares, nobody) = split(&times, &lock.waits);
-        let blame = |who, stack, share| Contention { who, waiting: lock.waiting, addr, stack, share };
-        for (&wake, share) in wakes.iter().zip(shares) {
-            let wake = &trace.wakes[wake as usize];
-            let who = Who { thread: Some(wake.thread), task: polled(trace, wake.in_poll) };
-            held.push(blame(who, wake.stack, share));
-        }
-        held.push(blame(Who::default(), StackId(0), nobody));
+        held.extend(held_at(trace, addr, &lock, wakes.get(&addr).map_or(&[], Vec::as_slice)));
     }
     held.retain(|blame| blame.share.contentions > 0.0 || blame.share.delay_ns > 0.0);
     held
 }
 
+/// The shares of the wakes of one address, and what is nobody's.
+fn held_at(trace: &Trace, addr: u64, lock: &Lock, wakes: &[u32]) -> Vec<Contention> {
+    let times: Vec<Ns> = wakes.iter().map(|&wake| trace.wakes[wake as usize].at).collect();
+    let (shares, nobody) = split(&times, &lock.waits);
+    let waiting = lock.waiting;
+    let known = wakes.iter().zip(shares).map(|(&wake, share)| {
+        let (who, stack) = waker(trace, Some(wake));
+        Contention { who, waiting, addr, stack, share }
+    });
+    let unknown = Contention { who: Who::default(), waiting, addr, stack: StackId(0), share: nobody };
+    known.chain([unknown]).collect()
+}
+
+/// Who called a wake, and where.
+fn waker(trace: &Trace, wake: Option<u32>) -> (Who, StackId) {
+    let Some(wake) = wake.map(|wake| &trace.wakes[wake as usize]) else {
+        return (Who::default(), StackId(0));
+    };
+    (Who { thread: Some(wake.thread), task: polled(trace, wake.in_poll) }, wake.stack)
+}
+
+/// Threads' waits for locks that don't show themselves.
+struct Handed {
+    /// By index of the wait.
+    links: HashMap<u32, Link<ThreadIndex>>,
+    convoy: Convoy<ThreadIndex>,
+}
+
+fn handed_by_threads(trace: &Trace, wakes: &HashMap<u64, Vec<u32>>) -> Handed {
+    let mut links = HashMap::new();
+    let mut in_order = Vec::new();
+    for (index, wait) in trace.waits.iter().enumerate() {
+        if !waiting::is_handed_on(&trace.stacks, wait.stack) {
+            continue;
+        }
+        let last = wakes.get(&wait.addr).and_then(|wakes| {
+            let until = wakes.partition_point(|&wake| trace.wakes[wake as usize].at <= wait.time.end);
+            wakes[..until].last().copied().filter(|&wake| trace.wakes[wake as usize].at >= wait.time.begin)
+        });
+        let woken = last.map(|wake| {
+            let woke = &trace.wakes[wake as usize];
+            Woken { at: woke.at, by: Some(woke.thread), wake }
+        });
+        let link = Link { begin: wait.time.begin, end: wait.time.end, woken };
+        links.insert(index as u32, link);
+        // A thread's waits come one after the other, so by begin is by end.
+        in_order.push((wait.thread, link));
+    }
+    Handed { links, convoy: Convoy::new(in_order.into_iter()) }
+}
+
+impl Handed {
+    fn blame(
+        &self,
+        trace: &Trace,
+        link: &Link<ThreadIndex>,
+        weight: f64,
+        waiting: Waiting,
+        addr: u64,
+    ) -> Vec<Contention> {
+        let mut blamed = Vec::new();
+        let mut contentions = weight;
+        self.convoy.split(link, |wake, delay| {
+            let (who, stack) = waker(trace, wake);
+            let share = Share { contentions, delay_ns: weight * delay as f64 };
+            blamed.push(Contention { who, waiting, addr, stack, share });
+            contentions = 0.0;
+        });
+        blamed
+    }
+}
+
 /// The thread that is blamed for most of each wait, by index of the wait.
 pub fn holders(trace: &Trace) -> Vec<Option<ThreadIndex>> {
     let wakes = wakes_by_address(trace);
+    let handed = handed_by_threads(trace, &wakes);
     let times: HashMap<u64, Vec<Ns>> = wakes
         .iter()
         .map(|(&addr, wakes)| (addr, wakes.iter().map(|&wake| trace.wakes[wake as usize].at).collect()))
         .collect();
-    let holder = |wait: &Wait| {
-        let main = main_wake(times.get(&wait.addr)?, wait.time.begin, wait.time.end)?;
-        Some(trace.wakes[wakes[&wait.addr][main] as usize].thread)
+    let main = |(index, wait): (usize, &Wait)| match handed.links.get(&(index as u32)) {
+        Some(link) => {
+            let mut most = (0, None);
+            handed.convoy.split(link, |wake, length| most = most.max((length, wake)));
+            most.1
+        }
+        None => {
+            let main = main_wake(times.get(&wait.addr)?, wait.time.begin, wait.time.end)?;
+            Some(wakes[&wait.addr][main])
+        }
     };
-    trace.waits.iter().map(holder).collect()
+    let holder = |wake: u32| trace.wakes[wake as usize].thread;
+    trace.waits.iter().enumerate().map(|wait| main(wait).map(holder)).collect()
 }
 
-/// Tasks' waits for async locks, and the wakes that ended them.
-struct Convoys<'a> {
-    trace: &'a Trace,
-    /// By task and the time at which it was woken.
-    wakes: HashMap<(TaskIndex, Ns), &'a TaskWake>,
-    /// Each task's waits for locks, by end.
-    waits: HashMap<TaskIndex, Vec<&'a Suspension>>,
-}
-
-impl<'a> Convoys<'a> {
-    fn new(trace: &'a Trace) -> Convoys<'a> {
-        let mut wakes = HashMap::new();
-        for wake in &trace.task_wakes {
-            wakes.entry((wake.task, wake.at)).or_insert(wake);
-        }
-        let mut waits: HashMap<TaskIndex, Vec<&Suspension>> = HashMap::new();
-        let ended = trace.suspensions.iter().filter(|suspension| !suspension.time.open);
-        for wait in ended.filter(|wait| waiting::of_await(&trace.stacks, wait.stack).is_lock()) {
-            // A task's suspensions come one after the other, so by begin is by end.
-            waits.entry(wait.task).or_default().push(wait);
-        }
-        Convoys { trace, wakes, waits }
-    }
-
-    fn ended_by(&self, wait: &Suspension) -> Option<&'a TaskWake> {
-        self.wakes.get(&(wait.task, wait.time.end)).copied()
-    }
-
-    /// The wait for a lock from which a task came when it woke another one: since then it held the lock.
-    fn before(&self, wake: &TaskWake) -> Option<&'a Suspension> {
-        let waits = self.waits.get(&polled(self.trace, wake.by_poll)?)?;
-        let ended = waits.partition_point(|wait| wait.time.end < wake.at);
-        waits[..ended].last().copied()
-    }
-
-    /// Calls `blame` for each stretch of a wait: the wake that ended it, and how long it was.
-    fn split(&self, wait: &Suspension, mut blame: impl FnMut(Option<&'a TaskWake>, Ns)) {
-        let mut until = wait.time.end;
-        let mut wake = self.ended_by(wait);
-        while let Some(woke) = wake {
-            let Some(before) = self.before(woke).filter(|before| before.time.end > wait.time.begin) else {
-                break;
-            };
-            blame(wake, until - before.time.end);
-            until = before.time.end;
-            wake = self.ended_by(before);
-        }
-        blame(wake, until - wait.time.begin);
-    }
-}
-
+/// Tasks' waits for async locks. A task waits from its suspension to the wake that ended it.
 fn held_by_tasks(trace: &Trace) -> Vec<Contention> {
-    let convoys = Convoys::new(trace);
+    let mut wakes: HashMap<(TaskIndex, Ns), u32> = HashMap::new();
+    for (index, wake) in trace.task_wakes.iter().enumerate() {
+        wakes.entry((wake.task, wake.at)).or_insert(index as u32);
+    }
+    let link = |wait: &Suspension| {
+        let wake = wakes.get(&(wait.task, wait.time.end)).copied();
+        let woken = wake.map(|wake| {
+            let woke = &trace.task_wakes[wake as usize];
+            Woken { at: woke.at, by: polled(trace, woke.by_poll), wake }
+        });
+        Link { begin: wait.time.begin, end: wait.time.end, woken }
+    };
+    let waits: Vec<(&Suspension, Waiting, Link<TaskIndex>)> = trace
+        .suspensions
+        .iter()
+        .filter(|wait| !wait.time.open)
+        .map(|wait| (wait, waiting::of_await(&trace.stacks, wait.stack), link(wait)))
+        .filter(|(_, waiting, _)| waiting.is_lock())
+        .collect();
+    let convoy = Convoy::new(waits.iter().map(|(wait, _, link)| (wait.task, *link)));
     let mut held = Vec::new();
-    for wait in convoys.waits.values().flatten() {
-        let waiting = waiting::of_await(&trace.stacks, wait.stack);
+    for (_, waiting, link) in &waits {
         let mut contentions = 1.0;
-        convoys.split(wait, |wake, delay| {
-            let who = wake.map_or(Who::default(), |wake| Who {
-                thread: Some(wake.by_thread),
-                task: polled(trace, wake.by_poll),
+        convoy.split(link, |wake, delay| {
+            let woke = wake.map(|wake| &trace.task_wakes[wake as usize]);
+            let who = woke.map_or(Who::default(), |woke| Who {
+                thread: Some(woke.by_thread),
+                task: polled(trace, woke.by_poll),
             });
-            let stack = wake.map_or(StackId(0), |wake| wake.stack);
+            let stack = woke.map_or(StackId(0), |woke| woke.stack);
             let share = Share { contentions, delay_ns: delay as f64 };
-            held.push(Contention { who, waiting, addr: 0, stack, share });
+            held.push(Contention { who, waiting: *waiting, addr: 0, stack, share });
             contentions = 0.0;
         });
     }

@@ -1,6 +1,7 @@
 //! Questions to a [`Trace`](crate::model::Trace): pure, no I/O.
 
 pub mod contention;
+pub mod convoy;
 pub mod links;
 pub mod rows;
 pub mod split;

@@ -132,6 +132,11 @@ pub fn of_waits(trace: &Trace) -> Vec<Waiting> {
     own
 }
 
+/// Whether a wait's address tells nothing of the lock: parking_lot parks each thread on an address of its own.
+pub fn is_handed_on(stacks: &Stacks, stack: StackId) -> bool {
+    stacks.machinery(stack).any(|frame| frame.function.contains("parking_lot_core"))
+}
+
 fn told(stacks: &Stacks, stack: StackId, hooked: Waiting) -> Waiting {
     stacks.machinery(stack).fold(hooked, |so_far, frame| step(so_far, &frame.function))
 }

@@ -33,14 +33,20 @@ impl Stacks {
     /// The frames of a stack as its author knows it, leaf first: without the machinery at the leaf. A stack that is
     /// nothing but machinery (an idle worker's) keeps all its frames.
     pub fn user_frames(&self, id: StackId) -> impl Iterator<Item = &Frame> {
-        let machinery = self.frames(id).take_while(|frame| is_machinery(&frame.function)).count();
+        let machinery = self.machinery(id).count();
         let all = self.frames(id).count();
         self.frames(id).skip(if machinery == all { 0 } else { machinery })
     }
 
-    /// The frames of the machinery at a stack's leaf: what the user's code called, down to the hook.
+    /// The frames of the machinery at a stack's leaf: what the user's code called, down to kymo's hook.
     pub fn machinery(&self, id: StackId) -> impl Iterator<Item = &Frame> {
-        self.frames(id).take_while(|frame| is_machinery(&frame.function))
+        // kymo's own frames come first. Among them, one without a path can't be the user's: it is kymo's, inlined.
+        let kymos = |frame: &&Frame| owner(&frame.function).is_none_or(|owner| owner == "kymo");
+        let leaf = self.frames(id).take_while(kymos).enumerate();
+        let kymos =
+            leaf.filter(|(_, frame)| owner(&frame.function).is_some()).last().map_or(0, |(last, _)| last + 1);
+        let rest = self.frames(id).skip(kymos).take_while(|frame| is_machinery(frame)).count();
+        self.frames(id).take(kymos + rest)
     }
 
     /// The module that an address lies in.
@@ -84,29 +90,50 @@ const HOOKED: [&str; 12] = [
     "epoll_pwait2",
 ];
 
+/// Where their sources are, as far as paths tell: for inlined functions, of which some debug information has only the
+/// bare name.
+const MACHINERY_SOURCES: [&str; 11] = [
+    "/library/std/",
+    "/library/core/",
+    "/library/alloc/",
+    "/tokio-1",
+    "/parking_lot-0",
+    "/parking_lot_core-0",
+    "/lock_api-0",
+    "/crossbeam-",
+    "/futures-",
+    "/event-listener-",
+    "/kymo-",
+];
+
 /// Whether a function belongs to what programs are built on: the standard library, a runtime, kymo's hooks.
-pub fn is_machinery(function: &str) -> bool {
-    match function.contains("::") {
-        true => MACHINERY.contains(&owner(function)),
-        false => {
-            let name = function.trim_end_matches("64");
+fn is_machinery(frame: &Frame) -> bool {
+    match owner(&frame.function) {
+        Some(owner) => MACHINERY.contains(&owner),
+        None if frame.inlined => MACHINERY_SOURCES.iter().any(|part| frame.file.contains(part)),
+        None => {
+            let name = frame.function.trim_end_matches("64");
             HOOKED.contains(&name) || Call::WORDS.contains(&name)
         }
     }
 }
 
-/// The crate that a function belongs to: of `<&alloc::sync::Arc<T> as a::Trait>::method`, `alloc`.
-fn owner(function: &str) -> &str {
+/// The crate that a function belongs to: of `<&alloc::sync::Arc<T> as a::Trait>::method`, `alloc`. A bare name has none.
+fn owner(function: &str) -> Option<&str> {
     let path = function.trim_start_matches(['<', '&', '*', '(', '[']);
     let path =
         ["mut ", "const ", "dyn "].iter().fold(path, |path, word| path.strip_prefix(word).unwrap_or(path));
-    let end = path.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(path.len());
-    &path[..end]
+    let (owner, rest) = path.split_at(path.find(|c: char| !c.is_alphanumeric() && c != '_')?);
+    rest.starts_with("::").then_some(owner)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn frame(function: &str) -> Frame {
+        Frame { function: function.into(), ..Frame::default() }
+    }
 
     #[test]
     fn the_machinery_is_told_by_the_crate_that_owns_the_function() {
@@ -121,7 +148,7 @@ mod tests {
             "<&mut tokio::sync::mutex::Mutex<()> as core::future::future::Future>::poll",
             "kymo::sources::interpose::futex",
         ] {
-            assert!(is_machinery(function), "{function}");
+            assert!(is_machinery(&frame(function)), "{function}");
         }
         for function in [
             "main",
@@ -129,8 +156,49 @@ mod tests {
             "standard::read",
             "<shop::Lock<std::sync::Mutex<()>>>::take",
             "kymo_demo::f",
+            "lock",
         ] {
-            assert!(!is_machinery(function), "{function}");
+            assert!(!is_machinery(&frame(function)), "{function}");
         }
+    }
+
+    #[test]
+    fn inlined_functions_without_a_path_are_told_by_their_file() {
+        let inlined =
+            |function: &str, file: &str| Frame { inlined: true, file: file.into(), ..frame(function) };
+        assert!(is_machinery(&inlined("lock", "/rustc/abc/library/std/src/sync/mutex.rs")));
+        assert!(is_machinery(&inlined(
+            "with<T>",
+            "/home/me/.cargo/registry/src/x/parking_lot_core-0.9.12/src/a.rs"
+        )));
+        assert!(!is_machinery(&inlined("lock", "/home/me/shop/src/lock.rs")));
+    }
+
+    #[test]
+    fn a_stack_begins_with_the_function_that_its_author_knows() {
+        let mut stacks = Stacks::default();
+        let functions = [
+            "capture",
+            "kymo::record::stack",
+            "with",
+            "kymo::sources::locks::futex",
+            "std::sync::poison::mutex::Mutex<T>::lock",
+            "shop::reaper",
+            "std::thread::spawn",
+            "start_thread",
+        ];
+        for (address, function) in functions.iter().enumerate() {
+            stacks.symbols.insert(address as u64, vec![frame(function)]);
+        }
+        let mut stack = |id, addresses: std::ops::Range<u64>| {
+            stacks.addresses.insert(StackId(id), addresses.collect());
+        };
+        stack(2, 0..8);
+        stack(3, 0..5);
+        let names =
+            |id| stacks.user_frames(StackId(id)).map(|frame| frame.function.as_str()).collect::<Vec<_>>();
+        assert_eq!(names(2), functions[5..]);
+        assert_eq!(names(3), functions[..5], "nothing but machinery");
+        assert_eq!(stacks.machinery(StackId(2)).count(), 5);
     }
 }
