@@ -25,3 +25,5 @@ pub use sources::span::{SpanGuard, UserTask};
 pub use sources::task::{FutureExt, Traced, spawn, spawn_named};
 #[cfg(feature = "tokio")]
 pub use sources::tokio;
+#[cfg(feature = "http")]
+pub use http::{ServeError, Server, router, serve};

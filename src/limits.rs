@@ -111,3 +111,22 @@ pub const FINDINGS: usize = 5;
 /// The longest trace that the viewer shows, in nanoseconds: 2^53, so that every time is exact as a JSON number (104 days).
 /// Longer: refused.
 pub const VIEWED_NS: u64 = 1 << 53;
+
+/// Connections that kymo's own server holds at the same time. More: closed at once, counted (`status`: `refused`).
+pub const HTTP_CONNECTIONS: usize = 128;
+
+/// Seconds that a client of kymo's own server may take to send a request's head, and that an idle connection is kept.
+/// Longer: closed.
+pub const HTTP_HEAD_SECONDS: u64 = 10;
+
+/// Seconds that a client may take no byte of an answer that waits for it. Longer: closed, which ends its capture.
+pub const HTTP_STALL_SECONDS: u64 = 60;
+
+/// Bytes of a request's head. More: 431.
+pub const HTTP_HEAD_BYTES: usize = 16 * 1024;
+
+/// Headers of a request. More: 431.
+pub const HTTP_HEADERS: usize = 64;
+
+/// Blocks of an exported trace on their way to a client. More: the export waits.
+pub const EXPORT_BLOCKS: usize = 4;

@@ -41,6 +41,7 @@ const ARROWS: &[(&str, &[&str])] = &[
 const UNSAFE: &[(&str, &str)] = &[
     ("src/clock.rs", "clock_gettime: std has no CLOCK_MONOTONIC as a number"),
     ("src/model/mapped.rs", "mmap: a mapped file is memory that others can change"),
+    ("src/record/priority.rs", "setpriority: std has no thread priorities"),
     ("src/unwind/capture.rs", "registers and the stack's memory"),
     ("src/unwind/modules.rs", "the dynamic linker's list is C, and the images are raw memory"),
 ];

@@ -30,6 +30,7 @@
 
 mod drain;
 mod pool;
+pub mod priority;
 mod registry;
 mod ring;
 pub mod session;

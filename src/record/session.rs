@@ -288,7 +288,8 @@ impl Recording {
         encode::modules(&mut out, &modules);
         encode::threads(&mut out, threads);
         self.offer(out, Sink::finish);
-        if let Some(resolver) = self.resolver {
+        // Nobody reads the names of a capture whose reader has left.
+        if let Some(resolver) = self.resolver.filter(|_| !self.counters.closed.load(Ordering::Relaxed)) {
             let mut addresses: Vec<u64> = stacks.into_iter().flatten().collect();
             addresses.sort_unstable();
             addresses.dedup();

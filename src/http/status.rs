@@ -1,0 +1,64 @@
+//! `…/status`: what is on, what is off and why, what was lost and what it takes, as JSON.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::response::Response;
+use serde::Serialize;
+
+use super::answer;
+use crate::limits::{CAPTURES, MEMORY_BYTES};
+use crate::record::Usage;
+
+/// Connections that kymo's own server closed at once, because it held as many as it may.
+pub(super) static CONNECTIONS_REFUSED: AtomicU64 = AtomicU64::new(0);
+
+#[derive(Serialize)]
+struct Status {
+    kymo: &'static str,
+    pid: u32,
+    /// Each source: `on`, or `off: why`.
+    sources: BTreeMap<String, String>,
+    captures: usize,
+    captures_max: usize,
+    threads: usize,
+    memory: Memory,
+    connections_refused: u64,
+}
+
+#[derive(Serialize)]
+struct Memory {
+    chunk_bytes: usize,
+    bytes_max: usize,
+    stacks: u32,
+    stacks_overflowed: u64,
+    strings: u32,
+    strings_overflowed: u64,
+}
+
+/// Answers `status`.
+pub(super) fn answer() -> Response {
+    let Usage { chunk_bytes, threads, stacks, stacks_overflowed, strings, strings_overflowed, captures } =
+        crate::record::usage();
+    let memory = Memory {
+        chunk_bytes,
+        bytes_max: MEMORY_BYTES,
+        stacks,
+        stacks_overflowed,
+        strings,
+        strings_overflowed,
+    };
+    let status = Status {
+        kymo: env!("CARGO_PKG_VERSION"),
+        pid: std::process::id(),
+        sources: crate::status::sources().into_iter().collect(),
+        captures,
+        captures_max: CAPTURES,
+        threads,
+        memory,
+        connections_refused: CONNECTIONS_REFUSED.load(Ordering::Relaxed),
+    };
+    // A struct of numbers and strings: serializing it can't fail.
+    let text = serde_json::to_string_pretty(&status).unwrap_or_default();
+    answer::page("application/json", text + "\n")
+}
