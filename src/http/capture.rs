@@ -37,7 +37,7 @@ static BY_KEY: LazyLock<Mutex<HashMap<String, Sender<Stop>>>> = LazyLock::new(Mu
 
 /// Whoever waits for a capture. Dropping it ends the capture.
 #[derive(Debug)]
-pub struct Asker {
+pub(super) struct Asker {
     key: String,
     stop: Sender<Stop>,
 }
@@ -51,7 +51,7 @@ impl Asker {
     }
 
     /// What [`stop`] wants.
-    pub fn key(&self) -> &str {
+    pub(super) fn key(&self) -> &str {
         &self.key
     }
 }
@@ -69,13 +69,13 @@ fn by_key() -> std::sync::MutexGuard<'static, HashMap<String, Sender<Stop>>> {
 }
 
 /// Ends a capture before its time; its trace is whole. False if there is none of that key.
-pub fn stop(key: &str) -> bool {
+pub(super) fn stop(key: &str) -> bool {
     by_key().get(key).is_some_and(|stop| stop.send(Stop::Asked).is_ok())
 }
 
 /// Why there is no trace.
 #[derive(Debug, thiserror::Error)]
-pub enum RecordError {
+pub(super) enum RecordError {
     /// The recorder refuses.
     #[error(transparent)]
     Capture(#[from] CaptureError),
@@ -89,18 +89,18 @@ pub enum RecordError {
 
 /// A trace while it is recorded.
 #[derive(Debug)]
-pub struct Stream {
+pub(super) struct Stream {
     /// Dropping it ends the capture.
-    pub asker: Asker,
+    pub(super) asker: Asker,
     /// Its sections.
-    pub sections: Received,
+    pub(super) sections: Received,
 }
 
 /// Records this process for a while; returns once recording is on.
 ///
 /// # Errors
 /// [`RecordError`].
-pub async fn stream(length: Duration) -> Result<Stream, RecordError> {
+pub(super) async fn stream(length: Duration) -> Result<Stream, RecordError> {
     let (asker, stops) = Asker::new()?;
     let (sink, sections) = sections(READER_LAG_BYTES);
     let (started, starts) = oneshot::channel();
@@ -113,18 +113,18 @@ pub async fn stream(length: Duration) -> Result<Stream, RecordError> {
 
 /// A whole trace in memory.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Recorded {
+pub(super) struct Recorded {
     /// The trace.
-    pub bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
     /// It filled its memory before its time was over, after this long.
-    pub cut_after: Option<Duration>,
+    pub(super) cut_after: Option<Duration>,
 }
 
 /// Records this process for a while, into memory.
 ///
 /// # Errors
 /// [`RecordError`].
-pub async fn in_memory(length: Duration) -> Result<Recorded, RecordError> {
+pub(super) async fn in_memory(length: Duration) -> Result<Recorded, RecordError> {
     let (asker, stops) = Asker::new()?;
     let memory = Memory { kept: MemorySink::new(IN_PROCESS_TRACE_BYTES), stop: asker.stop.clone() };
     let kept = memory.kept.clone();
@@ -146,7 +146,7 @@ pub async fn in_memory(length: Duration) -> Result<Recorded, RecordError> {
 ///
 /// # Errors
 /// The system has no thread for it.
-pub fn apart(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+pub(super) fn apart(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
     let work = move || {
         record::mute_this_thread();
         work();

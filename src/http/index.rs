@@ -7,7 +7,13 @@ use std::fmt::Write;
 use axum::response::Response;
 
 use super::answer;
-use super::pprof::PROFILES;
+use super::pprof::{PROFILES, Served};
+
+/// What is no profile.
+const OTHERS: &[(&str, &str)] = &[
+    ("trace?seconds=5", "Everything that happens in the next seconds, for `kymo view`."),
+    ("status", "What kymo sees and what it can't, what was lost, the memory that it takes, as JSON."),
+];
 
 const STYLE: &str = include_str!("index.css");
 
@@ -36,11 +42,14 @@ fn write_page(page: &mut String, program: &str, sources: &[(String, String)]) ->
         std::process::id()
     )?;
     write_record(page)?;
-    page.push_str("<h2>Profiles</h2>\n<table>\n<tr><th>Count</th><th>Profile</th><th></th></tr>\n");
-    for (name, what) in PROFILES {
-        let link =
-            if matches!(*name, "block" | "mutex") { format!("{name}?seconds=5") } else { (*name).into() };
-        writeln!(page, "<tr><td>0</td><td><a href=\"{link}\">{name}</a></td><td>{}</td></tr>", escape(what))?;
+    page.push_str("<h2>Profiles</h2>\n<table>\n");
+    for Served { name, about, .. } in PROFILES {
+        let about = escape(about);
+        writeln!(page, "<tr><td><a href=\"{name}?seconds=5\">{name}</a></td><td>{about} Of 5 s.</td></tr>")?;
+    }
+    for (link, about) in OTHERS {
+        let name = link.split('?').next().unwrap_or(link);
+        writeln!(page, "<tr><td><a href=\"{link}\">{name}</a></td><td>{}</td></tr>", escape(about))?;
     }
     page.push_str("</table>\n<h2>Sources</h2>\n<table>\n<tr><th>Source</th><th>State</th></tr>\n");
     for (name, state) in sources {

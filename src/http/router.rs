@@ -35,9 +35,18 @@ fn with_viewer(router: Router) -> Router {
     router
 }
 
+/// The viewer, which keeps the traces that it records, as many as its own bound says.
 #[cfg(feature = "viewer")]
 fn with_viewer(router: Router) -> Router {
-    router
+    use super::api::{self, Options, Store};
+    let record: api::Recorder = std::sync::Arc::new(|seconds| {
+        Box::pin(async move {
+            let length = std::time::Duration::from_secs_f64(seconds);
+            capture::in_memory(length).await.map(|recorded| recorded.bytes).map_err(|error| error.to_string())
+        })
+    });
+    let options = Options { record: Some(record), ..Options::default() };
+    router.merge(api::router("/debug/pprof/ui", std::sync::Arc::new(Store::new()), options))
 }
 
 /// Go answers GET and HEAD.

@@ -24,7 +24,7 @@ use crate::record::session::CaptureError;
 use crate::record::sink::Received;
 
 /// The key by which `POST …/stop?capture=` ends a capture before its time.
-pub(super) const CAPTURE: HeaderName = HeaderName::from_static("x-kymo-capture");
+const CAPTURE: HeaderName = HeaderName::from_static("x-kymo-capture");
 
 /// What a reader should know of a trace that is not what was asked for.
 const NOTE: HeaderName = HeaderName::from_static("x-kymo-note");
@@ -84,15 +84,19 @@ async fn converted(length: Duration, format: TraceFormat) -> Response {
         Ok(recorded) => recorded,
         Err(error) => return refused(&error),
     };
-    let note = recorded.cut_after.map(note);
+    let note = note(&recorded);
     let mut answer = export(recorded, format).await;
-    answer.headers_mut().extend(note.and_then(|note| Some((NOTE, HeaderValue::from_str(&note).ok()?))));
+    answer.headers_mut().extend(note);
     answer
 }
 
-fn note(cut_after: Duration) -> String {
-    let (most, seconds) = (IN_PROCESS_TRACE_BYTES >> 20, cut_after.as_secs_f64());
-    format!("the trace reached {most} MiB after {seconds:.1} s and ends there; format=kymo has no such limit")
+/// What the answer's head says of a recording that ended early.
+pub(super) fn note(recorded: &Recorded) -> Option<(HeaderName, HeaderValue)> {
+    let (most, seconds) = (IN_PROCESS_TRACE_BYTES >> 20, recorded.cut_after?.as_secs_f64());
+    let note = format!(
+        "the trace reached {most} MiB after {seconds:.1} s and ends there; format=kymo has no such limit"
+    );
+    Some((NOTE, HeaderValue::from_str(&note).ok()?))
 }
 
 /// Loads and writes on a thread that may wait for the client.
