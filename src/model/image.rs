@@ -15,6 +15,7 @@ use object::read::elf::{ElfFile64, FileHeader, ProgramHeader};
 use object::{CompressionFormat, Object, ObjectSection, ObjectSymbol, SymbolKind};
 
 use super::mapped::map;
+use super::source_path::Crates;
 use crate::format::{Frame, Module};
 use crate::limits::DEBUG_SECTION_BYTES;
 
@@ -24,6 +25,7 @@ type Slice<'a> = EndianSlice<'a, LittleEndian>;
 /// An open file: what names its addresses.
 pub(crate) struct Image<'a> {
     debug: Option<Context<Slice<'a>>>,
+    crates: Crates,
     functions: Vec<Function<'a>>,
 }
 
@@ -52,11 +54,17 @@ impl Image<'_> {
             functions.extend(self::functions(apart));
         }
         functions.sort_by_key(|function| (function.start, function.size));
-        Some(ask(&Image { debug: sections.context(), functions }))
+        let debug = sections.dwarf();
+        let crates = debug.as_ref().map_or_else(Crates::default, crates);
+        Some(ask(&Image {
+            debug: debug.and_then(|debug| Context::from_dwarf(debug).ok()),
+            crates,
+            functions,
+        }))
     }
 
-    /// The frames of the instruction at an address of the file, innermost first, with their linker's names only;
-    /// none if nothing is known.
+    /// The frames of the instruction at an address of the file, innermost first; none if nothing is known. A function
+    /// that the linker doesn't know (it was inlined, and debug information is sparse) has its bare name only.
     pub(crate) fn frames(&self, address: u64) -> Vec<Frame> {
         let mut frames = self.debug.as_ref().map_or_else(Vec::new, |debug| frames_of(debug, address));
         if let Some(outermost) = frames.last_mut() {
@@ -67,10 +75,15 @@ impl Image<'_> {
         } else if let Some(name) = self.function(address) {
             frames.push(Frame { mangled: name.to_owned(), ..Frame::default() });
         }
-        frames.retain(|frame| !frame.mangled.is_empty());
+        frames.retain(|frame| !frame.mangled.is_empty() || !frame.function.is_empty());
         let last = frames.len().saturating_sub(1);
         frames[..last].iter_mut().for_each(|frame| frame.inlined = true);
         frames
+    }
+
+    /// Which crate's files are where.
+    pub(crate) fn crates(&self) -> &Crates {
+        &self.crates
     }
 
     /// The symbol table's name of the function around an address.
@@ -138,14 +151,19 @@ fn frames_of(debug: &Context<Slice<'_>>, address: u64) -> Vec<Frame> {
     let mut frames = Vec::new();
     let Ok(mut found) = debug.find_frames(address).skip_all_loads() else { return frames };
     while let Ok(Some(frame)) = found.next() {
-        let mangled =
+        let name =
             frame.function.as_ref().and_then(|name| name.raw_name().ok()).unwrap_or_default().into_owned();
+        let rust = frame.function.is_some_and(|name| name.language == Some(gimli::DW_LANG_Rust));
+        // Rust's bare names are not what the linker would call the function, C's are.
+        let is_bare = rust && !name.starts_with('_');
+        let (mangled, function) = if is_bare { (String::new(), name) } else { (name, String::new()) };
         let (file, line) = frame.location.map_or((None, None), |at| (at.file, at.line));
         frames.push(Frame {
             mangled,
+            function,
             file: file.unwrap_or_default().to_owned(),
             line: line.unwrap_or(0),
-            ..Frame::default()
+            inlined: false,
         });
     }
     frames
@@ -174,13 +192,26 @@ impl<'a> Sections<'a> {
         Sections(needed.into_iter().map(|id| (id.name(), bytes(id))).collect())
     }
 
-    fn context(&self) -> Option<Context<Slice<'_>>> {
+    fn dwarf(&self) -> Option<gimli::Dwarf<Slice<'_>>> {
         let bytes = |id: gimli::SectionId| {
             let found = self.0.iter().find(|(name, _)| *name == id.name());
             Ok::<_, gimli::Error>(Slice::new(found.map_or(&[], |(_, bytes)| bytes), LittleEndian))
         };
-        Context::from_dwarf(gimli::Dwarf::load(bytes).ok()?).ok()
+        gimli::Dwarf::load(bytes).ok()
     }
+}
+
+/// What the units of debug information say of crates and their files.
+fn crates(debug: &gimli::Dwarf<Slice<'_>>) -> Crates {
+    let mut crates = Crates::default();
+    let mut units = debug.units();
+    while let Ok(Some(header)) = units.next() {
+        let Ok(unit) = debug.unit(header) else { continue };
+        if let (Some(name), Some(folder)) = (unit.name, unit.comp_dir) {
+            crates.learn(&name.to_string_lossy(), &folder.to_string_lossy());
+        }
+    }
+    crates
 }
 
 /// A section's bytes as they were before compression.

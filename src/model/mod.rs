@@ -10,8 +10,10 @@
 mod ids;
 mod image;
 pub mod load;
+pub mod machinery;
 mod mapped;
 mod merge;
+mod source_path;
 pub mod stacks;
 mod states;
 pub mod symbols;

@@ -2,8 +2,9 @@
 //!
 //! 1. Addresses are grouped by the module that they lie in; each module's file is opened once (see `image`).
 //! 2. A stack's address is a return address (see `crate::unwind`), so what is looked up is the byte before it.
-//! 3. Debug information names the function, the ones inlined into it there, and their lines; without it the symbol
-//!    table names the function; without that the frame reads `module+0x1234`, with the file's own address.
+//! 3. Debug information names the function, the ones inlined into it there, and their lines (paths that it leaves out
+//!    are told from files, see `source_path`); without it the symbol table names the function; without that the frame
+//!    reads `module+0x1234`, with the file's own address.
 //!
 //! A file that is not the one that was running (another build id) is not asked: no name is better than a wrong one.
 //! Mapping files and parsing takes from milliseconds to a second, so nothing here belongs on a thread that serves:
@@ -12,6 +13,7 @@
 use std::collections::HashMap;
 
 use super::image::Image;
+use super::source_path::Crates;
 use crate::format::{Frame, Module, Symbol};
 
 /// Names addresses by the symbols and debug information of the modules they lie in: a symbol for each different
@@ -48,10 +50,8 @@ fn resolve_in(module: &Module, addresses: &[u64], symbols: &mut Vec<Symbol>) {
             if frames.is_empty() {
                 frames.push(offset_in(module, address));
             }
-            symbols.push(Symbol {
-                address,
-                frames: frames.into_iter().map(|frame| names.demangle(frame)).collect(),
-            });
+            names.complete(&mut frames, image.crates());
+            symbols.push(Symbol { address, frames });
         }
     });
     if named.is_none() {
@@ -78,16 +78,25 @@ fn unknown(address: u64) -> Symbol {
 struct Names(HashMap<String, String>);
 
 impl Names {
-    /// Fills in what people call the function that the linker calls `mangled`.
-    fn demangle(&mut self, mut frame: Frame) -> Frame {
-        if frame.mangled.is_empty() {
-            return frame;
+    /// Fills in what people call the functions of an address.
+    fn complete(&mut self, frames: &mut [Frame], crates: &Crates) {
+        for frame in frames.iter_mut().filter(|frame| !frame.mangled.is_empty()) {
+            frame.function.clone_from(self.demangled(&frame.mangled));
         }
-        let name = self.0.entry(frame.mangled.clone()).or_insert_with(|| {
-            rustc_demangle::try_demangle(&frame.mangled)
-                .map_or_else(|_| frame.mangled.clone(), |name| format!("{name:#}"))
-        });
-        frame.function.clone_from(name);
-        frame
+        let outermost = frames.last().map(|frame| (frame.function.clone(), frame.file.clone()));
+        let outermost = outermost.as_ref().map(|(function, file)| (function.as_str(), file.as_str()));
+        let nameless = |frame: &&mut Frame| frame.mangled.is_empty() && !frame.file.is_empty();
+        for frame in frames.iter_mut().filter(nameless) {
+            frame.function = crates.path(&frame.function, &frame.file, outermost);
+        }
+    }
+
+    fn demangled(&mut self, mangled: &str) -> &String {
+        if !self.0.contains_key(mangled) {
+            let name = rustc_demangle::try_demangle(mangled);
+            let name = name.map_or_else(|_| mangled.to_owned(), |name| format!("{name:#}"));
+            self.0.insert(mangled.to_owned(), name);
+        }
+        &self.0[mangled]
     }
 }
