@@ -27,7 +27,11 @@ fn a_task_that_nobody_wrapped_has_a_site_polls_and_an_end() {
         .await
         .unwrap();
     });
-    let index = trace.tasks.iter().position(|task| task.site.contains("tests/tasks_unstable.rs:")).expect("it is seen");
+    let index = trace
+        .tasks
+        .iter()
+        .position(|task| task.site.contains("tests/tasks_unstable.rs:"))
+        .expect("it is seen");
     let polls = trace.polls.iter().filter(|poll| poll.task == index as u32);
     assert_eq!(polls.count(), 3);
     assert!(trace.tasks[index].outcome.is_some());

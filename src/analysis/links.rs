@@ -82,7 +82,14 @@ impl Links {
     }
 
     /// The direct neighbours of a slice of the row `key`: at most `limit` arrows, and how many there are.
-    pub fn arrows(&self, trace: &Trace, rows: &Rows, key: RowKey, slice: &Slice, limit: usize) -> (Vec<Arrow>, usize) {
+    pub fn arrows(
+        &self,
+        trace: &Trace,
+        rows: &Rows,
+        key: RowKey,
+        slice: &Slice,
+        limit: usize,
+    ) -> (Vec<Arrow>, usize) {
         let mut arrows = Vec::new();
         let mut count = 0;
         let mut add = |arrow: Arrow| {

@@ -266,7 +266,15 @@ impl Rows {
     pub fn of(trace: &Trace) -> Rows {
         let (sites, site_of) = sites(trace);
         let (locks, lock_of_wait, lock_of_suspension) = locks(trace);
-        Rows { polls: polls(trace), sites, site_of, spans: spans(trace), locks, lock_of_wait, lock_of_suspension }
+        Rows {
+            polls: polls(trace),
+            sites,
+            site_of,
+            spans: spans(trace),
+            locks,
+            lock_of_wait,
+            lock_of_suspension,
+        }
     }
 
     /// The lane in which a poll lies; the first if it found none free.
@@ -278,9 +286,9 @@ impl Rows {
     /// What the row holds; `None` if the trace has no such row.
     pub fn content(&self, trace: &Trace, key: RowKey) -> Option<Content> {
         Some(match key {
-            RowKey::Overview => Content::Steps(steps(trace.threads.iter().enumerate().map(|(index, _)| {
-                thread_slices(trace, index as u32)
-            }))),
+            RowKey::Overview => Content::Steps(steps(
+                trace.threads.iter().enumerate().map(|(index, _)| thread_slices(trace, index as u32)),
+            )),
             RowKey::Thread(index) => {
                 trace.threads.get(index as usize)?;
                 Content::States(thread_slices(trace, index))
@@ -307,7 +315,9 @@ impl Rows {
             }
             RowKey::Waiters(lock, lane) => {
                 let lock = self.locks.get(lock as usize)?;
-                Content::States(lock.laned.lane(lane)?.iter().map(|&wait| wait_slice(trace, lock, wait)).collect())
+                Content::States(
+                    lock.laned.lane(lane)?.iter().map(|&wait| wait_slice(trace, lock, wait)).collect(),
+                )
             }
             RowKey::Counter(counter) => Content::Values(trace.counters.get(counter as usize)?.values.clone()),
         })
@@ -317,9 +327,9 @@ impl Rows {
 /// The colour of a name: the same for names that differ in a number at the end only.
 pub fn colour(name: &str) -> u8 {
     let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    let hash = stem.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
+    let hash = stem
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     (hash % u64::from(COLOURS)) as u8
 }
 
@@ -338,7 +348,9 @@ fn sites(trace: &Trace) -> (Vec<Site>, Vec<u32>) {
     }
     let mut index: HashMap<&str, usize> = HashMap::new();
     let mut sites: Vec<Site> = Vec::new();
-    for (task, polled_ns) in trace.tasks.iter().zip(&polled).enumerate().map(|(index, pair)| (index as u32, pair)) {
+    for (task, polled_ns) in
+        trace.tasks.iter().zip(&polled).enumerate().map(|(index, pair)| (index as u32, pair))
+    {
         let (task_row, ns) = polled_ns;
         let label = if task_row.site.is_empty() { &task_row.name } else { &task_row.site };
         let at = *index.entry(label).or_insert_with(|| {
@@ -389,7 +401,8 @@ fn locks(trace: &Trace) -> (Vec<Lock>, Vec<u32>, Vec<u32>) {
     }
     let mut blocked_waits = vec![false; trace.waits.len()];
     let mut blocked_suspensions = vec![false; trace.suspensions.len()];
-    let states = trace.threads.iter().map(|thread| &thread.states).chain(trace.tasks.iter().map(|task| &task.states));
+    let states =
+        trace.threads.iter().map(|thread| &thread.states).chain(trace.tasks.iter().map(|task| &task.states));
     for change in states.flatten().filter(|change| change.state == State::Blocked) {
         match change.cause {
             Cause::Wait(wait) => blocked_waits[wait as usize] = true,
@@ -412,7 +425,9 @@ fn locks(trace: &Trace) -> (Vec<Lock>, Vec<u32>, Vec<u32>) {
         lock.waited_ns += wait.time.duration();
         lock.in_poll_ns += if wait.in_poll.is_some() { wait.time.duration() } else { 0 };
     }
-    for (index, suspension) in trace.suspensions.iter().enumerate().filter(|(index, _)| blocked_suspensions[*index]) {
+    for (index, suspension) in
+        trace.suspensions.iter().enumerate().filter(|(index, _)| blocked_suspensions[*index])
+    {
         let lock = groups.entry(Of::Await(suspension.stack)).or_insert_with(|| fresh(0, suspension.stack));
         lock.waits.push(index as u32);
         lock.waited_ns += suspension.time.duration();
@@ -422,7 +437,8 @@ fn locks(trace: &Trace) -> (Vec<Lock>, Vec<u32>, Vec<u32>) {
     let mut of_wait = vec![u32::MAX; trace.waits.len()];
     let mut of_suspension = vec![u32::MAX; trace.suspensions.len()];
     for (at, lock) in locks.iter_mut().enumerate() {
-        let (is_async, of) = (lock.is_async(), if lock.is_async() { &mut of_suspension } else { &mut of_wait });
+        let (is_async, of) =
+            (lock.is_async(), if lock.is_async() { &mut of_suspension } else { &mut of_wait });
         for &wait in &lock.waits {
             of[wait as usize] = at as u32;
         }
@@ -490,10 +506,12 @@ fn inside_poll(trace: &Trace, rows: &Rows, slice: Slice, out: &mut Vec<Slice>) {
         if change.at >= slice.end {
             break;
         }
-        let end = thread.states.get(first + position + 1).map_or(thread.life.end, |next| next.at).min(slice.end);
+        let end =
+            thread.states.get(first + position + 1).map_or(thread.life.end, |next| next.at).min(slice.end);
         let begin = change.at.max(slice.begin);
         // A running thread means that this poll ran, unless another poll runs inside it: both are the poll's time.
-        let plain = matches!(change.state, State::Running | State::Unknown) || (nested && change.state == State::Runnable);
+        let plain = matches!(change.state, State::Running | State::Unknown)
+            || (nested && change.state == State::Runnable);
         if plain || begin >= end {
             continue;
         }
@@ -510,7 +528,11 @@ fn inside_poll(trace: &Trace, rows: &Rows, slice: Slice, out: &mut Vec<Slice>) {
 
 fn state_slices(trace: &Trace, states: &[StateChange], life: Interval) -> Vec<Slice> {
     let ends = states.iter().skip(1).map(|next| next.at).chain([life.end]);
-    states.iter().zip(ends).map(|(change, end)| state_slice(trace, change, change.at, end.max(change.at))).collect()
+    states
+        .iter()
+        .zip(ends)
+        .map(|(change, end)| state_slice(trace, change, change.at, end.max(change.at)))
+        .collect()
 }
 
 fn state_slice(trace: &Trace, change: &StateChange, begin: Ns, end: Ns) -> Slice {

@@ -164,7 +164,13 @@ impl Row {
         }
     }
 
-    fn put_slices(&self, slices: &[Slice], grid: Grid, out: &mut Vec<u8>, name: &mut impl FnMut(&Slice) -> u32) {
+    fn put_slices(
+        &self,
+        slices: &[Slice],
+        grid: Grid,
+        out: &mut Vec<u8>,
+        name: &mut impl FnMut(&Slice) -> u32,
+    ) {
         let mut column = 0;
         while column < COLUMNS {
             let (begin, end) = grid.column(column);
@@ -194,7 +200,13 @@ impl Row {
         }
     }
 
-    fn put_mixed(&self, slices: &[Slice], inside: std::ops::Range<usize>, window: (Ns, Ns), out: &mut Vec<u8>) {
+    fn put_mixed(
+        &self,
+        slices: &[Slice],
+        inside: std::ops::Range<usize>,
+        window: (Ns, Ns),
+        out: &mut Vec<u8>,
+    ) {
         let mut spent = self.spent(slices, window.1);
         for (class, before) in self.spent(slices, window.0).iter().enumerate() {
             spent[class] -= before;

@@ -160,7 +160,10 @@ struct RecordRequest {
     seconds: f64,
 }
 
-async fn record(State(viewer): State<Viewer>, request: Result<Json<RecordRequest>, JsonRejection>) -> Answered {
+async fn record(
+    State(viewer): State<Viewer>,
+    request: Result<Json<RecordRequest>, JsonRejection>,
+) -> Answered {
     let Json(RecordRequest { seconds }) = request?;
     let Some(record) = viewer.record else { return Err(missing("process to record here")) };
     if !(seconds > 0.0 && seconds <= CAPTURE_SECONDS) {
@@ -191,7 +194,9 @@ async fn open(
 
 async fn keep(store: Arc<Store>, name: String, bytes: Vec<u8>) -> Answered {
     apart(move || {
-        let id = store.add(&name, &bytes).map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
+        let id = store
+            .add(&name, &bytes)
+            .map_err(|error| Refusal(StatusCode::UNPROCESSABLE_ENTITY, error.to_string()))?;
         Ok(answer(&json!({ "id": id })))
     })
     .await

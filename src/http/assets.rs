@@ -42,7 +42,8 @@ impl Assets {
     pub fn answer(&self, path: &str) -> Response<Body> {
         let path = if path.is_empty() { "index.html" } else { path };
         let kind = Path::new(path).extension().and_then(|extension| extension.to_str());
-        let content_type = TYPES.iter().find(|(extension, _)| Some(*extension) == kind).map(|(_, name)| *name);
+        let content_type =
+            TYPES.iter().find(|(extension, _)| Some(*extension) == kind).map(|(_, name)| *name);
         match content_type.and_then(|content_type| Some((content_type, self.bytes(path)?))) {
             Some((content_type, bytes)) => with_headers(StatusCode::OK, content_type, bytes.into_owned()),
             None => with_headers(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", b"not found\n".to_vec()),

@@ -74,11 +74,19 @@ macro_rules! calls {
                     // SAFETY: the caller's arguments, unchanged.
                     return unsafe { real($($arg),*) };
                 }
+                // Apart, so that the way past it needs no frame.
+                #[cold]
+                #[inline(never)]
+                #[allow(clippy::too_many_arguments, reason = "libc's signature")]
+                unsafe fn traced($($arg: $type,)* real: Function) -> $result {
+                    // SAFETY: the caller's arguments, unchanged.
+                    let call = || unsafe { real($($arg),*) };
+                    let result = crate::sources::interpose::traced_call(crate::events::Call::$call, $fd, call);
+                    $(crate::sources::interpose::keeping_errno(|| $then(result));)?
+                    result
+                }
                 // SAFETY: the caller's arguments, unchanged.
-                let call = || unsafe { real($($arg),*) };
-                let result = crate::sources::interpose::traced_call(crate::events::Call::$call, $fd, call);
-                $(crate::sources::interpose::keeping_errno(|| $then(result));)?
-                result
+                unsafe { traced($($arg,)* real) }
             }
         )*
 

@@ -145,7 +145,7 @@ impl<F: Future> Future for Traced<F> {
             this.identity.tell_name();
         }
         let shared = Shared::for_poll(this.shared, context.waker(), this.identity.task());
-        let running = Running::begin(this.identity, &shared, this.ended);
+        let running = Running::begin(this.identity, shared, this.ended);
         let waker = shared.lend();
         let poll = this.future.poll(&mut Context::from_waker(&waker));
         running.end(poll.is_ready());

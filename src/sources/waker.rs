@@ -2,9 +2,13 @@
 //!
 //! A leaf future that goes pending keeps a clone of the waker; the stack at that moment, inside the leaf inside the
 //! awaiting functions, *is* the await stack. A leaf that still has the waker from an earlier poll does not clone it
-//! again (`will_wake`), and then the task's latest await stack still holds. It could go stale when a task comes back
-//! to a leaf that kept its waker from before; so after a suspension that lasted, the task's next poll presents the
-//! same waker under its other identity (one bit of the pointer), and every leaf clones anew.
+//! again (`will_wake`), and then the task's latest await stack still holds. So it does when the clone comes from as
+//! deep below the poll as the one before: the same functions, in practice, at a hundredth of a stack's cost.
+//!
+//! Either could go stale: a leaf that kept its waker from before, another path of equal depth. So after a suspension
+//! that lasted, the task's next poll presents the same waker under its other identity (one bit of the pointer), every
+//! leaf clones anew, and the stack is taken again. What a long wait was for is therefore never told by a stale stack
+//! twice.
 //!
 //! `std::task::Wake` would do but for the clone, which it doesn't let one see: hence the table of functions.
 //!
@@ -19,7 +23,7 @@ use std::cell::Cell;
 use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use crate::clock;
@@ -28,8 +32,16 @@ use crate::limits::WAKE_STACK_NS;
 use crate::record;
 
 thread_local! {
-    /// The state of the task whose poll runs on this thread, by address: only its clones take stacks.
-    static POLLED: Cell<usize> = const { Cell::new(0) };
+    static POLLED: Cell<Polled> = const { Cell::new(Polled { task: 0, frame: 0 }) };
+}
+
+/// The poll that runs on this thread: only its task's clones take stacks.
+#[derive(Debug, Clone, Copy)]
+struct Polled {
+    /// The task's [`Shared`], by address, under the identity that this poll presents.
+    task: usize,
+    /// Where about the poll's frame is on the stack.
+    frame: usize,
 }
 
 /// What a task and all its wakers share.
@@ -41,6 +53,8 @@ pub(super) struct Shared {
     inner: Waker,
     /// Where the task was when its waker was last cloned in a poll.
     await_stack: AtomicU32,
+    /// How deep below the poll that was, and under which identity; 0: never.
+    await_depth: AtomicUsize,
     /// Ticks since which the task is suspended; 0 while it isn't, and after its first wake.
     suspended_at: AtomicU64,
     /// The identity that the next poll presents.
@@ -50,7 +64,7 @@ pub(super) struct Shared {
 /// A waker for the length of one poll.
 pub(super) struct Lent<'a> {
     waker: ManuallyDrop<Waker>,
-    before: usize,
+    before: Polled,
     _shared: &'a Shared,
 }
 
@@ -71,11 +85,16 @@ impl Drop for Lent<'_> {
 impl Shared {
     /// The state for a poll with this waker of the executor's: that of the poll before, unless the waker is another.
     #[inline]
-    pub(super) fn for_poll(slot: &mut Option<Arc<Shared>>, waker: &Waker, task: TaskId) -> Arc<Shared> {
-        match slot {
-            Some(shared) if shared.inner.will_wake(waker) && shared.task == task => shared.clone(),
-            _ => slot.insert(Arc::new(Shared::new(waker.clone(), task))).clone(),
+    pub(super) fn for_poll<'a>(
+        slot: &'a mut Option<Arc<Shared>>,
+        waker: &Waker,
+        task: TaskId,
+    ) -> &'a Arc<Shared> {
+        let same = |shared: &Arc<Shared>| shared.inner.will_wake(waker) && shared.task == task;
+        if !slot.as_ref().is_some_and(same) {
+            *slot = None;
         }
+        slot.get_or_insert_with(|| Arc::new(Shared::new(waker.clone(), task)))
     }
 
     fn new(inner: Waker, task: TaskId) -> Shared {
@@ -83,6 +102,7 @@ impl Shared {
             task,
             inner,
             await_stack: AtomicU32::new(0),
+            await_depth: AtomicUsize::new(0),
             suspended_at: AtomicU64::new(0),
             identity: AtomicBool::new(false),
         }
@@ -108,7 +128,18 @@ impl Shared {
         // SAFETY: the data is as invariant 1 wants it; that this waker owns no count is made good by ManuallyDrop, and
         // it lives inside the poll during which the caller holds one (invariant 2).
         let waker = ManuallyDrop::new(unsafe { Waker::new(data.cast(), &VTABLE) });
-        Lent { waker, before: POLLED.replace(address.addr()), _shared: self }
+        let polled = Polled { task: data.addr(), frame: here() };
+        Lent { waker, before: POLLED.replace(polled), _shared: self }
+    }
+
+    /// Takes the stack of an await, unless it is that of the clone before.
+    #[inline]
+    fn note_await(&self, polled: Polled) {
+        let depth = polled.frame.wrapping_sub(here()) << 1 | (polled.task & 1);
+        if self.await_depth.load(Ordering::Relaxed) != depth {
+            self.await_stack.store(record::stack().0, Ordering::Relaxed);
+            self.await_depth.store(depth, Ordering::Relaxed);
+        }
     }
 
     /// Tells that somebody wakes the task, now, here.
@@ -133,6 +164,13 @@ impl Shared {
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake_by_ref, drop_waker);
 
+/// Where about this frame is on the stack.
+#[inline(always)]
+fn here() -> usize {
+    let place = 0u8;
+    std::ptr::from_ref(std::hint::black_box(&place)).addr()
+}
+
 /// The pointer without its identity.
 fn shared(data: *const ()) -> *const Shared {
     data.map_addr(|address| address & !1).cast()
@@ -142,10 +180,10 @@ unsafe fn clone(data: *const ()) -> RawWaker {
     let pointer = shared(data);
     // SAFETY: the waker that is cloned keeps the Arc alive (invariants 1 and 2).
     unsafe { Arc::increment_strong_count(pointer) };
-    if POLLED.get() == pointer.addr() && record::enabled(Group::Task) {
-        let stack = record::stack();
+    let polled = POLLED.get();
+    if polled.task == data.addr() && record::enabled(Group::Task) {
         // SAFETY: as above.
-        unsafe { &*pointer }.await_stack.store(stack.0, Ordering::Relaxed);
+        unsafe { &*pointer }.note_await(polled);
     }
     RawWaker::new(data, &VTABLE)
 }

@@ -131,7 +131,9 @@ pub(super) fn details(loaded: &Loaded, key: RowKey, at: Ns, which: Which) -> Opt
 /// The arrows of a slice of a row.
 pub(super) fn flows(loaded: &Loaded, key: RowKey, at: Ns) -> Option<Flows> {
     let row = loaded.row(key)?;
-    let Some(slice) = find(&row, at, Which::Here(0)) else { return Some(Flows { arrows: Vec::new(), total: 0 }) };
+    let Some(slice) = find(&row, at, Which::Here(0)) else {
+        return Some(Flows { arrows: Vec::new(), total: 0 });
+    };
     let (arrows, total) = loaded.links.arrows(&loaded.trace, &loaded.rows, key, &slice, ARROWS);
     Some(Flows { arrows: arrows.iter().map(|arrow| arrow_text(loaded, arrow)).collect(), total })
 }
@@ -144,7 +146,11 @@ fn moment(loaded: &Loaded, key: RowKey, row: &Row, at: Ns) -> Details {
         .collect();
     let value = row.value(at).map(|value| text("value", value.to_string()));
     let mut facts: Vec<Fact> = value.into_iter().collect();
-    facts.extend(counts.iter().map(|number| text("number", format!("{} {}", number.count, texts::class(number.class)))));
+    facts.extend(
+        counts
+            .iter()
+            .map(|number| text("number", format!("{} {}", number.count, texts::class(number.class)))),
+    );
     Details {
         title: track_label(loaded, key),
         subtitle: String::new(),
@@ -263,8 +269,12 @@ fn describe_call(loaded: &Loaded, index: u32) -> (String, Vec<Fact>) {
 fn describe_suspension(loaded: &Loaded, index: u32) -> (String, Vec<Fact>) {
     let trace = &loaded.trace;
     let suspension = &trace.suspensions[index as usize];
-    let mut facts =
-        vec![link("task", texts::task(trace, suspension.task), RowKey::Task(suspension.task), suspension.time.begin)];
+    let mut facts = vec![link(
+        "task",
+        texts::task(trace, suspension.task),
+        RowKey::Task(suspension.task),
+        suspension.time.begin,
+    )];
     let lock = loaded.rows.lock_of_suspension[index as usize];
     if let Some(row) = loaded.rows.locks.get(lock as usize) {
         facts.push(link("lock", texts::lock(trace, row), RowKey::Lock(lock), suspension.time.begin));
@@ -285,7 +295,8 @@ fn describe_span(loaded: &Loaded, index: u32) -> (String, Vec<Fact>) {
     if let Some(task) = span.task {
         facts.push(link("task", texts::task(trace, task), RowKey::Task(task), span.time.begin));
     }
-    let fields = span.fields.iter().map(|(key, value)| format!("{} = {}", trace.text(*key), trace.text(*value)));
+    let fields =
+        span.fields.iter().map(|(key, value)| format!("{} = {}", trace.text(*key), trace.text(*value)));
     facts.extend(fields.map(|field| text("field", field)));
     facts.push(span_of("whole span", span.time));
     (trace.text(span.name).to_string(), facts)
@@ -348,12 +359,16 @@ fn poll_stacks(loaded: &Loaded, index: u32, add: &mut impl FnMut(&'static str, S
     let poll = &trace.polls[index as usize];
     let suspended_at = |at: Ns, end: bool| {
         let of = |suspension: &&crate::model::Suspension| {
-            suspension.task == poll.task && (if end { suspension.time.end <= at } else { suspension.time.begin == at })
+            suspension.task == poll.task
+                && (if end { suspension.time.end <= at } else { suspension.time.begin == at })
         };
         let around = trace.suspensions.partition_point(|suspension| suspension.time.begin < at);
         match end {
             true => trace.suspensions[..around].iter().rev().take(NEARBY).find(of),
-            false => trace.suspensions[around..].iter().take_while(|suspension| suspension.time.begin == at).find(of),
+            false => trace.suspensions[around..]
+                .iter()
+                .take_while(|suspension| suspension.time.begin == at)
+                .find(of),
         }
     };
     if let Some(after) = suspended_at(poll.time.end, false) {
@@ -382,7 +397,8 @@ fn frames(loaded: &Loaded, stack: StackId) -> Vec<FrameText> {
 }
 
 fn arrow_text(loaded: &Loaded, arrow: &Arrow) -> ArrowText {
-    let end = |place: &Place| End { at: place.at, rows: place.rows.iter().map(ToString::to_string).collect() };
+    let end =
+        |place: &Place| End { at: place.at, rows: place.rows.iter().map(ToString::to_string).collect() };
     ArrowText {
         into: arrow.direction == Direction::Into,
         from: end(&arrow.from),
@@ -393,7 +409,8 @@ fn arrow_text(loaded: &Loaded, arrow: &Arrow) -> ArrowText {
 
 /// Who is at a place: the task if one is polled, else the thread.
 fn place_text(loaded: &Loaded, place: &Place) -> String {
-    let task = place.rows.iter().find_map(|row| if let RowKey::Task(task) = row { Some(*task) } else { None });
+    let task =
+        place.rows.iter().find_map(|row| if let RowKey::Task(task) = row { Some(*task) } else { None });
     match (task, place.rows[0]) {
         (Some(task), _) => texts::task(&loaded.trace, task),
         (None, RowKey::Thread(thread)) => texts::thread(&loaded.trace, thread),
@@ -423,4 +440,3 @@ fn span_of(name: &'static str, time: Interval) -> Fact {
 fn link(name: &'static str, text: String, row: RowKey, at: Ns) -> Fact {
     Fact { name, text: Some(text), ns: None, at: Some(at), row: Some(row.to_string()) }
 }
-

@@ -84,16 +84,28 @@ fn look(state: State) -> Appearance {
         State::Runnable => {
             look("runnable", "wants a CPU; a task: woken, waits for a worker", "#F2980D", "#F6DF19", "solid")
         }
-        State::Blocked => look("blocked", "waits for a lock that somebody holds", "#A01500", "#E32227", "solid"),
-        State::Waiting => {
-            look("waiting", "waits for something to happen: condvar, join, channel, notify", "#9D13BF", "#D088D2", "solid")
+        State::Blocked => {
+            look("blocked", "waits for a lock that somebody holds", "#A01500", "#E32227", "solid")
         }
+        State::Waiting => look(
+            "waiting",
+            "waits for something to happen: condvar, join, channel, notify",
+            "#9D13BF",
+            "#D088D2",
+            "solid",
+        ),
         State::Syscall => look("syscall", "in a system call", "#04085A", "#4557CE", "solid"),
         State::Io => look("I/O", "waits for a socket, a pipe, a disk", "#43ACE2", "#BEFBFD", "solid"),
-        State::Idle => look("idle", "sleeps, or is a worker with nothing to do", "#DEE0E5", "#454950", "solid"),
-        State::Unknown => {
-            look("unknown", "not known: before the first event, or events were lost", "#F4F5F7", "#24272D", "dots")
+        State::Idle => {
+            look("idle", "sleeps, or is a worker with nothing to do", "#DEE0E5", "#454950", "solid")
         }
+        State::Unknown => look(
+            "unknown",
+            "not known: before the first event, or events were lost",
+            "#F4F5F7",
+            "#24272D",
+            "dots",
+        ),
     }
 }
 
@@ -124,9 +136,11 @@ const ORDER: [u8; 16] = {
 /// Colours of named slices, light and dark: muted, so that they never read as states.
 const PALETTE: [[&str; COLOURS as usize]; 2] = [
     [
-        "#BFCDE0", "#D3C6E2", "#E2CFBB", "#C3D8BF", "#E2C4CB", "#BBD8DB", "#DCD8B4", "#C6C8E6", "#DCC2B8", "#B9D6C8",
+        "#BFCDE0", "#D3C6E2", "#E2CFBB", "#C3D8BF", "#E2C4CB", "#BBD8DB", "#DCD8B4", "#C6C8E6", "#DCC2B8",
+        "#B9D6C8",
     ],
     [
-        "#3A4A60", "#4C3F60", "#5A4936", "#3D5238", "#5C3E46", "#345356", "#54502F", "#41446A", "#57413A", "#345648",
+        "#3A4A60", "#4C3F60", "#5A4936", "#3D5238", "#5C3E46", "#345356", "#54502F", "#41446A", "#57413A",
+        "#345648",
     ],
 ];

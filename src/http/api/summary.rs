@@ -141,7 +141,9 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
             waited_ns: lock.waited_ns,
             waits: lock.waits.len(),
             in_poll_ns: lock.in_poll_ns,
-            waiter: texts::waiting_functions(&loaded.trace, lock).first().map(|name| texts::short(name).to_string()),
+            waiter: texts::waiting_functions(&loaded.trace, lock)
+                .first()
+                .map(|name| texts::short(name).to_string()),
             holder: holder(loaded, lock),
             row: RowKey::Lock(index).to_string(),
             begin: longest.begin,
@@ -172,7 +174,8 @@ fn holder(loaded: &Loaded, lock: &Lock) -> Option<String> {
     let mut held: HashMap<StackId, Ns> = HashMap::new();
     for &wait in &lock.waits {
         if let Some(wake) = loaded.links.ended_by(wait) {
-            *held.entry(loaded.trace.wakes[wake as usize].stack).or_default() += time(loaded, lock, wait).duration();
+            *held.entry(loaded.trace.wakes[wake as usize].stack).or_default() +=
+                time(loaded, lock, wait).duration();
         }
     }
     let (stack, _) = held.into_iter().max_by_key(|&(stack, ns)| (ns, stack))?;
@@ -190,7 +193,14 @@ pub(super) fn search(loaded: &Loaded, query: &str) -> Hits {
         found.total += 1;
         if found.hits.len() < SEARCH_HITS {
             let label = (*name).to_string();
-            found.hits.push(Hit { label, kind, note, row: row.to_string(), begin: time.begin, end: time.end });
+            found.hits.push(Hit {
+                label,
+                kind,
+                note,
+                row: row.to_string(),
+                begin: time.begin,
+                end: time.end,
+            });
         }
     };
     for (index, lock) in (0..).zip(&loaded.rows.locks) {
@@ -211,11 +221,23 @@ pub(super) fn search(loaded: &Loaded, query: &str) -> Hits {
     }
     for (index, thread) in (0..).zip(&trace.threads) {
         let tid = format!("tid {}", thread.tid);
-        look(&[&texts::thread(trace, index), &tid], "thread", tid.clone(), RowKey::Thread(index), thread.life);
+        look(
+            &[&texts::thread(trace, index), &tid],
+            "thread",
+            tid.clone(),
+            RowKey::Thread(index),
+            thread.life,
+        );
     }
     for (index, task) in (0..).zip(&trace.tasks) {
         let number = format!("task {}", task.id.0);
-        look(&[&texts::task(trace, index), &number], "task", task.site.clone(), RowKey::Task(index), task.life);
+        look(
+            &[&texts::task(trace, index), &number],
+            "task",
+            task.site.clone(),
+            RowKey::Task(index),
+            task.life,
+        );
     }
     found
 }

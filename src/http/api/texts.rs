@@ -22,7 +22,9 @@ pub(super) fn slice(loaded: &Loaded, slice: &Slice) -> String {
             Some(function) => short(function).to_string(),
             None => trace.waits[index].kind.word().to_string(),
         },
-        SliceKind::Suspension => function(trace, trace.suspensions[index].stack).map_or("", short).to_string(),
+        SliceKind::Suspension => {
+            function(trace, trace.suspensions[index].stack).map_or("", short).to_string()
+        }
     }
 }
 

@@ -85,7 +85,11 @@ pub(super) fn groups(loaded: &Loaded) -> Vec<Group> {
         ("spans", "Spans", loaded.rows.spans.len()),
         ("counters", "Counters", loaded.trace.counters.len()),
     ];
-    groups.extend(plain.map(|(key, label, total)| Group { key: key.to_string(), label: label.to_string(), total }));
+    groups.extend(plain.map(|(key, label, total)| Group {
+        key: key.to_string(),
+        label: label.to_string(),
+        total,
+    }));
     groups.retain(|group| group.total > 0);
     groups
 }
@@ -114,7 +118,8 @@ pub(super) fn page(loaded: &Loaded, group: &str, cursor: usize, limit: usize) ->
         "locks" => of(all(loaded.rows.locks.len()), lock),
         "lock" => {
             let lanes = loaded.rows.locks.get(number)?.laned.lanes.len() as u32;
-            let tracks = (LOCK_LANES as u32..lanes).map(|lane| waiters(number as u32, lane as u8)).collect::<Vec<_>>();
+            let tracks =
+                (LOCK_LANES as u32..lanes).map(|lane| waiters(number as u32, lane as u8)).collect::<Vec<_>>();
             Page { total: tracks.len(), tracks, cursor: None }
         }
         "spans" => of(all(loaded.rows.spans.len()), span),
@@ -145,9 +150,15 @@ pub(super) fn find(loaded: &Loaded, key: RowKey) -> Option<(Track, Vec<String>)>
                 _ => (task(loaded, index), vec!["sites".to_string(), format!("site.{number}")]),
             }
         }
-        RowKey::Site(index) if exists(index, loaded.rows.sites.len()) => (site(loaded, index), vec!["sites".into()]),
-        RowKey::Span(index, _) if exists(index, loaded.rows.spans.len()) => (span(loaded, index), vec!["spans".into()]),
-        RowKey::Waiters(index, lane) if exists(index, loaded.rows.locks.len()) && usize::from(lane) >= LOCK_LANES => {
+        RowKey::Site(index) if exists(index, loaded.rows.sites.len()) => {
+            (site(loaded, index), vec!["sites".into()])
+        }
+        RowKey::Span(index, _) if exists(index, loaded.rows.spans.len()) => {
+            (span(loaded, index), vec!["spans".into()])
+        }
+        RowKey::Waiters(index, lane)
+            if exists(index, loaded.rows.locks.len()) && usize::from(lane) >= LOCK_LANES =>
+        {
             (waiters(index, lane), vec!["locks".into(), format!("lock.{index}")])
         }
         RowKey::Lock(index) | RowKey::Waiters(index, _) if exists(index, loaded.rows.locks.len()) => {
@@ -184,7 +195,11 @@ fn workers(loaded: &Loaded, runtime: usize) -> Vec<u32> {
 }
 
 fn other_threads(loaded: &Loaded) -> Vec<u32> {
-    (0..).zip(&loaded.trace.threads).filter(|(_, thread)| thread.worker.is_none()).map(|(index, _)| index).collect()
+    (0..)
+        .zip(&loaded.trace.threads)
+        .filter(|(_, thread)| thread.worker.is_none())
+        .map(|(index, _)| index)
+        .collect()
 }
 
 fn lane(key: RowKey, look: Look) -> Lane {
@@ -194,7 +209,8 @@ fn lane(key: RowKey, look: Look) -> Lane {
 fn thread(loaded: &Loaded, index: u32) -> Track {
     let row = &loaded.trace.threads[index as usize];
     let polls = loaded.rows.polls[index as usize].lanes.len() as u8;
-    let mut lanes: Vec<Lane> = (0..polls).map(|depth| lane(RowKey::Polls(index, depth), Look::Named)).collect();
+    let mut lanes: Vec<Lane> =
+        (0..polls).map(|depth| lane(RowKey::Polls(index, depth), Look::Named)).collect();
     lanes.push(lane(RowKey::Thread(index), Look::States));
     let label = match &row.worker {
         Some((_, number)) => format!("worker {number}"),
@@ -238,7 +254,11 @@ fn site(loaded: &Loaded, index: u32) -> Track {
     Track {
         key: RowKey::Site(index).to_string(),
         label,
-        note: if single.is_some() { place(&site.label).to_string() } else { format!("× {}", site.tasks.len()) },
+        note: if single.is_some() {
+            place(&site.label).to_string()
+        } else {
+            format!("× {}", site.tasks.len())
+        },
         lanes: vec![lane],
         begin: 0,
         end: loaded.trace.info.duration_ns,
