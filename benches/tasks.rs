@@ -4,14 +4,12 @@
 
 mod rounds;
 
-use kymo::FutureExt;
-use kymo::events::Groups;
+use kymo::events::{Group, Groups};
 use rounds::{budget, medians};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
 
-const ROUNDS: usize = 200;
-const OPERATIONS: u32 = 2_000;
+const ROUNDS: usize = 40;
+const OPERATIONS: u32 = 20_000;
 
 /// Two tasks that send a token to and fro: an operation is there and back, two polls and two wakes.
 async fn ping_pong(rounds: u32, traced: bool) {
@@ -55,15 +53,15 @@ async fn yields(rounds: u32, traced: bool) {
         }
     };
     match traced {
-        true => task.traced("yields").await,
-        false => task.await,
+        true => kymo::spawn(task).await.unwrap(),
+        false => tokio::spawn(task).await.unwrap(),
     }
 }
 
-/// Plain, traced while nothing records, traced while everything of tasks records.
+/// Plain, traced while nothing records, traced while tasks and workers are recorded.
 fn compare<F: Future<Output = ()>>(name: &str, work: fn(u32, bool) -> F) -> [f64; 3] {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let run = |operations, traced| LocalSet::new().block_on(&runtime, work(operations, traced));
+    let run = |operations, traced| runtime.block_on(work(operations, traced));
     let times = medians(
         ROUNDS,
         OPERATIONS,
@@ -71,7 +69,7 @@ fn compare<F: Future<Output = ()>>(name: &str, work: fn(u32, bool) -> F) -> [f64
             &mut |operations| run(operations, false),
             &mut |operations| run(operations, true),
             &mut |operations| {
-                let capture = rounds::record(Groups::ALL);
+                let capture = rounds::record(Groups::NONE.with(Group::Task).with(Group::Worker));
                 let begin = std::time::Instant::now();
                 run(operations, true);
                 RECORDED.with_borrow_mut(|recorded| {

@@ -20,10 +20,10 @@ pub mod status;
 pub mod unwind;
 pub mod wire;
 
+#[cfg(feature = "http")]
+pub use http::{ServeError, Server, router, serve};
 pub use sources::span::{SpanGuard, UserTask};
 #[cfg(feature = "tokio")]
 pub use sources::task::{FutureExt, Traced, spawn, spawn_named};
 #[cfg(feature = "tokio")]
 pub use sources::tokio;
-#[cfg(feature = "http")]
-pub use http::{ServeError, Server, router, serve};

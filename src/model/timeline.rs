@@ -134,10 +134,13 @@ impl Builder {
                 let index = self.task(spawn.task, at);
                 let task = &mut self.trace.tasks[index as usize];
                 (task.parent, task.name_id, task.site_id) = (parent, spawn.name, spawn.site);
-                task.life = Interval { begin: at, end: at, open: true };
-                task.states.clear();
-                self.tasks[index as usize].phase = Phase::Runnable(None);
-                self.task_state(index, at, State::Runnable, Cause::None);
+                // A spawn may be told after the first poll, from another thread: then it only says who the task is.
+                if self.tasks[index as usize].phase == Phase::Unseen {
+                    task.life = Interval { begin: at, end: at, open: true };
+                    task.states.clear();
+                    self.tasks[index as usize].phase = Phase::Runnable(None);
+                    self.task_state(index, at, State::Runnable, Cause::None);
+                }
             }
             Event::TaskName(name) => {
                 let parent = (name.parent.0 != 0).then(|| self.task(name.parent, at));

@@ -10,7 +10,7 @@
 //! Does not see tasks that others spawn on a stable runtime: those are theirs to wrap.
 
 use std::borrow::Cow;
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::Future;
 use std::mem;
 use std::panic::Location;
@@ -21,10 +21,11 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
-use super::waker::Shared;
+use super::waker::{Shared, lend};
 use crate::clock;
 use crate::events::{
-    Group, PollBegin, PollEnd, PollOutcome, TaskEnd, TaskId, TaskName, TaskOutcome, TaskSpawn, TaskSuspend,
+    Group, PollBegin, PollEnd, PollOutcome, StackId, StrId, TaskEnd, TaskId, TaskName, TaskOutcome,
+    TaskSpawn, TaskSuspend,
 };
 use crate::record;
 
@@ -34,46 +35,64 @@ static NEXT_TASK: AtomicU64 = AtomicU64::new(2);
 thread_local! {
     /// The task that this thread polls; 0 is none.
     static CURRENT: Cell<TaskId> = const { Cell::new(TaskId(0)) };
-    /// Who is being spawned by [`spawn`] on this thread just now: for the runtime's spawn hook.
-    static SPAWNING: RefCell<Option<Arc<Identity>>> = const { RefCell::new(None) };
 }
+
+/// A task's number. Under unstable hooks it may become the runtime's between the task's making and its first poll.
+#[cfg(not(tokio_unstable))]
+type Number = TaskId;
+#[cfg(tokio_unstable)]
+type Number = super::tokio::Number;
 
 /// Who a task is.
 #[derive(Debug)]
-pub(super) struct Identity {
-    number: AtomicU64,
+struct Identity {
+    number: Number,
     name: Option<Cow<'static, str>>,
     site: &'static Location<'static>,
     parent: TaskId,
 }
 
 impl Identity {
-    fn new(name: Option<Cow<'static, str>>, site: &'static Location<'static>) -> Arc<Identity> {
-        let number = AtomicU64::new(NEXT_TASK.fetch_add(2, Ordering::Relaxed));
-        Arc::new(Identity { number, name, site, parent: CURRENT.get() })
+    fn new(name: Option<Cow<'static, str>>, site: &'static Location<'static>) -> Identity {
+        let number = Number::from(TaskId(NEXT_TASK.fetch_add(2, Ordering::Relaxed)));
+        Identity { number, name, site, parent: CURRENT.get() }
     }
 
-    pub(super) fn task(&self) -> TaskId {
-        TaskId(self.number.load(Ordering::Relaxed))
+    #[inline]
+    fn task(&self) -> TaskId {
+        self.number.clone().into()
     }
 
-    /// Takes the runtime's number: its hooks record this task's spawn, polls and end.
-    #[cfg(tokio_unstable)]
-    pub(super) fn adopt(&self, task: TaskId) {
-        self.number.store(task.0, Ordering::Relaxed);
-    }
-
+    /// Whether the runtime's hooks record this task's polls and end.
+    #[inline]
     fn is_the_runtimes(&self) -> bool {
         self.task().0 & 1 == 1
     }
 
-    fn name(&self) -> crate::events::StrId {
-        self.name.as_deref().map_or_else(Default::default, record::string)
+    fn name(&self) -> StrId {
+        self.name.as_deref().map_or_else(StrId::default, record::string)
     }
 
-    pub(super) fn tell_spawn(&self) {
-        let (task, parent, site) = (self.task(), self.parent, record::site(self.site));
-        record::emit(TaskSpawn { task, parent, name: self.name(), site });
+    /// Tells of the spawn; returns the capture that knows now, 0 if none runs.
+    fn tell_spawn(&self) -> u64 {
+        if !record::enabled(Group::Task) {
+            return 0;
+        }
+        record::emit(self.spawn_event());
+        record::epoch()
+    }
+
+    /// As [`Identity::tell_spawn`], before the runtime is given the task: where its hooks see every spawn, they tell.
+    fn announce(&self) -> u64 {
+        #[cfg(tokio_unstable)]
+        if super::tokio::announce(&self.number, || self.spawn_event()) {
+            return if record::enabled(Group::Task) { record::epoch() } else { 0 };
+        }
+        self.tell_spawn()
+    }
+
+    fn spawn_event(&self) -> TaskSpawn {
+        TaskSpawn { task: self.task(), parent: self.parent, name: self.name(), site: record::site(self.site) }
     }
 
     fn tell_name(&self) {
@@ -94,19 +113,13 @@ pub(super) fn set_current(task: TaskId) -> TaskId {
     CURRENT.replace(task)
 }
 
-/// Who is being spawned on this thread just now, once.
-#[cfg(tokio_unstable)]
-pub(super) fn take_spawning() -> Option<Arc<Identity>> {
-    SPAWNING.take()
-}
-
 pin_project! {
     /// A future whose polls, wakes and suspensions are recorded: made by [`FutureExt::traced`] and [`spawn`].
     #[derive(Debug)]
     pub struct Traced<F> {
         #[pin]
         future: F,
-        identity: Arc<Identity>,
+        identity: Identity,
         shared: Option<Arc<Shared>>,
         // The capture in which the task has told who it is.
         told: u64,
@@ -124,7 +137,7 @@ pin_project! {
 }
 
 impl<F> Traced<F> {
-    fn new(future: F, identity: Arc<Identity>, told: u64) -> Traced<F> {
+    fn new(future: F, identity: Identity, told: u64) -> Traced<F> {
         Traced { future, identity, shared: None, told, ended: false }
     }
 }
@@ -144,11 +157,11 @@ impl<F: Future> Future for Traced<F> {
         if mem::replace(this.told, epoch) != epoch {
             this.identity.tell_name();
         }
-        let shared = Shared::for_poll(this.shared, context.waker(), this.identity.task());
-        let running = Running::begin(this.identity, shared, this.ended);
-        let waker = shared.lend();
-        let poll = this.future.poll(&mut Context::from_waker(&waker));
-        running.end(poll.is_ready());
+        let running = Running::begin(this.identity, this.ended);
+        let poll = lend(this.shared, context.waker(), running.task, |waker| {
+            this.future.poll(&mut Context::from_waker(waker))
+        });
+        running.end(poll.is_ready(), this.shared.as_deref());
         poll
     }
 }
@@ -156,7 +169,6 @@ impl<F: Future> Future for Traced<F> {
 /// A poll that is going on. Dropped without [`Running::end`] it has panicked.
 struct Running<'a> {
     task: TaskId,
-    shared: &'a Shared,
     ended: &'a mut bool,
     /// The runtime's hooks record the poll itself.
     hooked: bool,
@@ -165,26 +177,26 @@ struct Running<'a> {
 
 impl<'a> Running<'a> {
     #[inline]
-    fn begin(identity: &Identity, shared: &'a Shared, ended: &'a mut bool) -> Running<'a> {
+    fn begin(identity: &Identity, ended: &'a mut bool) -> Running<'a> {
         let (task, hooked) = (identity.task(), identity.is_the_runtimes());
-        let now = clock::ticks();
         if !hooked {
-            record::emit_at(now, PollBegin { task });
+            record::emit_at(clock::ticks(), PollBegin { task });
         }
-        Running { task, shared, ended, hooked, before: CURRENT.replace(task) }
+        Running { task, ended, hooked, before: CURRENT.replace(task) }
     }
 
     #[inline]
-    fn end(mut self, ready: bool) {
+    fn end(mut self, ready: bool, shared: Option<&Shared>) {
         let now = clock::ticks();
         if ready {
             self.finish(now, PollOutcome::Ready, TaskOutcome::Done);
         } else {
-            record::emit_at(now, TaskSuspend { task: self.task, stack: self.shared.await_stack() });
+            let stack = shared.map_or(StackId(0), Shared::await_stack);
+            record::emit_at(now, TaskSuspend { task: self.task, stack });
             if !self.hooked {
                 record::emit_at(now, PollEnd { outcome: PollOutcome::Pending });
             }
-            self.shared.suspended(now);
+            shared.into_iter().for_each(|shared| shared.suspended(now));
         }
         CURRENT.set(self.before);
         mem::forget(self);
@@ -196,7 +208,6 @@ impl<'a> Running<'a> {
             record::emit_at(now, PollEnd { outcome: poll });
             record::emit_at(now, TaskEnd { task: self.task, outcome });
         }
-        self.shared.suspended(0);
     }
 }
 
@@ -220,10 +231,7 @@ pub trait FutureExt: Future + Sized {
     #[track_caller]
     fn traced(self, name: impl Into<Cow<'static, str>>) -> Traced<Self> {
         let identity = Identity::new(Some(name.into()), Location::caller());
-        let told = if record::enabled(Group::Task) { record::epoch() } else { 0 };
-        if told != 0 {
-            identity.tell_spawn();
-        }
+        let told = identity.tell_spawn();
         Traced::new(self, identity, told)
     }
 }
@@ -263,20 +271,9 @@ where
     F: Future<Output: Send> + Send + 'static,
 {
     let identity = Identity::new(name, site);
-    let told = if record::enabled(Group::Task) { record::epoch() } else { 0 };
-    if !cfg!(tokio_unstable) {
-        if told != 0 {
-            identity.tell_spawn();
-        }
-        return ::tokio::spawn(Traced::new(future, identity, told));
-    }
-    SPAWNING.set(Some(identity.clone()));
+    let told = identity.announce();
     let handle = ::tokio::spawn(Traced::new(future, identity, told));
-    // Nobody took it: this runtime has no hooks of ours, so the spawn is ours to tell.
-    if let Some(identity) = SPAWNING.take()
-        && told != 0
-    {
-        identity.tell_spawn();
-    }
+    #[cfg(tokio_unstable)]
+    super::tokio::tell_if_nobody_took_it();
     handle
 }

@@ -72,11 +72,19 @@ fn known(next: &AtomicU64, runtime: &str) -> bool {
     enabled
 }
 
+#[cfg(tokio_unstable)]
+pub(super) use every_task::{Number, announce, tell_if_nobody_took_it};
+
 /// Every task of a runtime, by its unstable hooks.
+///
+/// A task that `kymo::spawn` spawns announces itself on its thread; the spawn hook, which runs inside `tokio::spawn`
+/// before anybody can poll the task, gives it the runtime's number and tells of it.
 #[cfg(tokio_unstable)]
 mod every_task {
-    use std::cell::Cell;
+    use std::cell::{Cell, RefCell};
     use std::fmt::Write;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
     use ::tokio::runtime::{Builder, TaskMeta};
     use ::tokio::task::Id;
@@ -85,16 +93,53 @@ mod every_task {
         Group, PollBegin, PollEnd, PollOutcome, StrId, TaskEnd, TaskId, TaskOutcome, TaskSpawn,
     };
     use crate::record;
-    use crate::sources::task::{current, set_current, take_spawning};
+    use crate::sources::task::{current, set_current};
+
+    /// Whether some runtime has our hooks.
+    static HOOKED: AtomicBool = AtomicBool::new(false);
 
     thread_local! {
         static LATEST: Cell<Option<(Id, TaskId)>> = const { Cell::new(None) };
         static BEFORE: Cell<TaskId> = const { Cell::new(TaskId(0)) };
+        static ANNOUNCED: RefCell<Option<(Number, TaskSpawn)>> = const { RefCell::new(None) };
+    }
+
+    /// A task's number, which the runtime's may replace before the first poll.
+    #[derive(Debug, Clone)]
+    pub(in crate::sources) struct Number(Arc<AtomicU64>);
+
+    impl From<TaskId> for Number {
+        fn from(task: TaskId) -> Number {
+            Number(Arc::new(AtomicU64::new(task.0)))
+        }
+    }
+
+    impl From<Number> for TaskId {
+        fn from(number: Number) -> TaskId {
+            TaskId(number.0.load(Ordering::Relaxed))
+        }
+    }
+
+    /// Announces a spawn on this thread; `false`: no runtime has hooks that would see it.
+    pub(in crate::sources) fn announce(number: &Number, event: impl FnOnce() -> TaskSpawn) -> bool {
+        let hooked = HOOKED.load(Ordering::Relaxed);
+        if hooked {
+            ANNOUNCED.set(Some((number.clone(), event())));
+        }
+        hooked
+    }
+
+    /// Tells of an announced spawn that went to a runtime without hooks.
+    pub(in crate::sources) fn tell_if_nobody_took_it() {
+        if let Some((_, event)) = ANNOUNCED.take() {
+            record::emit(event);
+        }
     }
 
     pub(super) fn instrument(builder: &mut Builder) {
+        HOOKED.store(true, Ordering::Relaxed);
         builder
-            .on_task_spawn(|meta| spawned(meta))
+            .on_task_spawn(spawned)
             .on_before_task_poll(|meta| {
                 let task = task(meta.id());
                 BEFORE.set(set_current(task));
@@ -111,14 +156,10 @@ mod every_task {
 
     fn spawned(meta: &TaskMeta<'_>) {
         let task = task(meta.id());
-        if let Some(identity) = take_spawning() {
-            identity.adopt(task);
-            if record::enabled(Group::Task) {
-                identity.tell_spawn();
-            }
-            return;
-        }
-        if record::enabled(Group::Task) {
+        if let Some((number, event)) = ANNOUNCED.take() {
+            number.0.store(task.0, Ordering::Relaxed);
+            record::emit(TaskSpawn { task, ..event });
+        } else if record::enabled(Group::Task) {
             let site = record::site(meta.spawned_at());
             record::emit(TaskSpawn { task, parent: current(), name: StrId(0), site });
         }

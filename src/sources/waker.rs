@@ -12,16 +12,19 @@
 //!
 //! `std::task::Wake` would do but for the clone, which it doesn't let one see: hence the table of functions.
 //!
+//! Many tasks end in their first poll, and nobody ever clones their waker: so the state that wakers share is made by
+//! the first clone, and until then a poll lends a waker to its own frame.
+//!
 //! # Invariants
-//! 1. A waker's data is `Arc::into_raw` of a [`Shared`], the lowest bit being its identity. Each live waker, but for
-//!    the lent one, owns one count of that `Arc`. Otherwise a late wake would touch freed memory.
-//! 2. The lent waker lives for one poll, inside which the task holds its own count.
+//! 1. A waker's data is `Arc::into_raw` of a [`Shared`], the lowest bit being its identity; or, for one that is lent
+//!    before there is a `Shared`, the address of the poll's [`First`]. Each live waker, but for lent ones, owns one
+//!    count of its `Arc`. Otherwise a late wake would touch freed memory.
+//! 2. A lent waker is given out by reference for one poll, during which the poll's frame and the task's own count live.
 
 #![allow(unsafe_code, reason = "RawWaker is unsafe, and Wake does not let one see clones")]
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
-use std::ops::Deref;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::task::{RawWaker, RawWakerVTable, Waker};
@@ -61,42 +64,54 @@ pub(super) struct Shared {
     identity: AtomicBool,
 }
 
-/// A waker for the length of one poll.
-pub(super) struct Lent<'a> {
-    waker: ManuallyDrop<Waker>,
-    before: Polled,
-    _shared: &'a Shared,
+/// A poll's state where there is no [`Shared`] yet: what the first clone makes one of.
+#[derive(Debug)]
+struct First<'a> {
+    task: TaskId,
+    inner: &'a Waker,
+    frame: usize,
+    made: RefCell<Option<Arc<Shared>>>,
 }
 
-impl Deref for Lent<'_> {
-    type Target = Waker;
+/// Puts back which poll runs on this thread, however this one ends.
+struct PutBack(Polled);
 
-    fn deref(&self) -> &Waker {
-        &self.waker
-    }
-}
-
-impl Drop for Lent<'_> {
+impl Drop for PutBack {
     fn drop(&mut self) {
-        POLLED.set(self.before);
+        POLLED.set(self.0);
     }
+}
+
+/// Calls `poll` with a waker of the task whose shared state is in `slot`, or comes to be there. Another waker of the
+/// executor's than before begins a new one.
+#[inline]
+pub(super) fn lend<R>(
+    slot: &mut Option<Arc<Shared>>,
+    inner: &Waker,
+    task: TaskId,
+    poll: impl FnOnce(&Waker) -> R,
+) -> R {
+    if slot.as_ref().is_some_and(|shared| shared.task != task || !shared.inner.will_wake(inner)) {
+        *slot = None;
+    }
+    if let Some(shared) = slot {
+        let identity = usize::from(shared.identity.load(Ordering::Relaxed));
+        let data = Arc::as_ptr(shared).map_addr(|address| address | identity);
+        let _back = PutBack(POLLED.replace(Polled { task: data.addr(), frame: here() }));
+        // SAFETY: the data is as invariant 1 wants it; that this waker owns no count is made good by ManuallyDrop, and
+        // the slot holds one for as long as it is lent (invariant 2).
+        let waker = ManuallyDrop::new(unsafe { Waker::new(data.cast(), &VTABLE) });
+        return poll(&waker);
+    }
+    let first = First { task, inner, frame: here(), made: RefCell::new(None) };
+    // SAFETY: the data is this frame's `First`, which outlives the loan (invariant 2); it owns nothing to drop.
+    let waker = ManuallyDrop::new(unsafe { Waker::new((&raw const first).cast(), &FIRST) });
+    let result = poll(&waker);
+    *slot = first.made.into_inner();
+    result
 }
 
 impl Shared {
-    /// The state for a poll with this waker of the executor's: that of the poll before, unless the waker is another.
-    #[inline]
-    pub(super) fn for_poll<'a>(
-        slot: &'a mut Option<Arc<Shared>>,
-        waker: &Waker,
-        task: TaskId,
-    ) -> &'a Arc<Shared> {
-        let same = |shared: &Arc<Shared>| shared.inner.will_wake(waker) && shared.task == task;
-        if !slot.as_ref().is_some_and(same) {
-            *slot = None;
-        }
-        slot.get_or_insert_with(|| Arc::new(Shared::new(waker.clone(), task)))
-    }
-
     fn new(inner: Waker, task: TaskId) -> Shared {
         Shared {
             task,
@@ -118,18 +133,6 @@ impl Shared {
     #[inline]
     pub(super) fn await_stack(&self) -> StackId {
         StackId(self.await_stack.load(Ordering::Relaxed))
-    }
-
-    /// The waker for this poll.
-    #[inline]
-    pub(super) fn lend(self: &Arc<Shared>) -> Lent<'_> {
-        let address = Arc::as_ptr(self);
-        let data = address.map_addr(|address| address | usize::from(self.identity.load(Ordering::Relaxed)));
-        // SAFETY: the data is as invariant 1 wants it; that this waker owns no count is made good by ManuallyDrop, and
-        // it lives inside the poll during which the caller holds one (invariant 2).
-        let waker = ManuallyDrop::new(unsafe { Waker::new(data.cast(), &VTABLE) });
-        let polled = Polled { task: data.addr(), frame: here() };
-        Lent { waker, before: POLLED.replace(polled), _shared: self }
     }
 
     /// Takes the stack of an await, unless it is that of the clone before.
@@ -174,6 +177,27 @@ fn here() -> usize {
 /// The pointer without its identity.
 fn shared(data: *const ()) -> *const Shared {
     data.map_addr(|address| address & !1).cast()
+}
+
+/// The functions of a waker that is lent before there is a [`Shared`]: only ever called by reference.
+static FIRST: RawWakerVTable = RawWakerVTable::new(clone_first, wake_first, wake_first, |_| ());
+
+unsafe fn clone_first(data: *const ()) -> RawWaker {
+    // SAFETY: the data is the poll's `First`, which lives while its waker is lent (invariant 2).
+    let first = unsafe { &*data.cast::<First<'_>>() };
+    let mut made = first.made.borrow_mut();
+    let shared = made.get_or_insert_with(|| Arc::new(Shared::new(first.inner.clone(), first.task)));
+    if record::enabled(Group::Task) {
+        shared.note_await(Polled { task: Arc::as_ptr(shared).addr(), frame: first.frame });
+    }
+    RawWaker::new(Arc::into_raw(shared.clone()).cast(), &VTABLE)
+}
+
+unsafe fn wake_first(data: *const ()) {
+    // SAFETY: as in `clone_first`.
+    let first = unsafe { &*data.cast::<First<'_>>() };
+    record::emit(TaskWake { task: first.task, stack: StackId(0) });
+    first.inner.wake_by_ref();
 }
 
 unsafe fn clone(data: *const ()) -> RawWaker {
