@@ -19,7 +19,7 @@ use std::hint::black_box;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Router;
@@ -61,14 +61,10 @@ struct Measured {
 }
 
 impl Measured {
-    /// Locks, and counts how long that took.
-    #[inline(always)]
-    fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> MutexGuard<'a, T> {
-        let begin = Instant::now();
-        let guard = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Notes a wait that began then and has just ended.
+    fn since(&self, begin: Instant) {
         self.count.fetch_add(1, Ordering::Relaxed);
         self.total_ns.fetch_add(begin.elapsed().as_nanos() as u64, Ordering::Relaxed);
-        guard
     }
 }
 
@@ -76,7 +72,7 @@ impl Measured {
 ///
 /// # Errors
 /// An address can't be bound, or a thread not be started.
-pub fn serve(shop: SocketAddr, kymo: SocketAddr) -> Result<(), Box<dyn Error>> {
+pub(crate) fn serve(shop: SocketAddr, kymo: SocketAddr) -> Result<(), Box<dyn Error>> {
     let kymo = kymo::serve(kymo.to_string().as_str())?;
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = kymo::tokio::instrument(&mut builder, "shop").worker_threads(4).enable_all().build()?;
@@ -136,31 +132,41 @@ async fn accept(listener: TcpListener, routes: Router) -> Result<(), Box<dyn Err
 #[inline(never)]
 fn sendjson(shop: &Shop) -> String {
     let user = shop.next.fetch_add(1, Ordering::Relaxed) % 400;
-    let session = shop.waits.sendjson.lock(&shop.sessions).get(&user).cloned();
+    let begin = Instant::now();
+    let sessions = shop.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+    shop.waits.sendjson.since(begin);
+    let session = sessions.get(&user).cloned();
+    drop(sessions);
     serde_json::to_string(&session).unwrap_or_default()
 }
 
 /// Uses the same lock, but never for long: innocent.
 #[inline(never)]
 fn peek_sessions(shop: &Shop) -> usize {
-    shop.waits.peek_sessions.lock(&shop.sessions).len()
+    let begin = Instant::now();
+    let sessions = shop.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+    shop.waits.peek_sessions.since(begin);
+    sessions.len()
 }
 
 async fn reaper(shop: Arc<Shop>) {
     loop {
         tokio::time::sleep(Duration::from_millis(15)).await;
-        reaper_serialises_json(&shop);
+        black_box(reaper_serialises_json(&shop));
     }
 }
 
-/// Holds the lock across slow work, inside a poll: the culprit.
+/// Holds the lock across slow work, inside a poll: the culprit. Gives the bytes that it made.
 #[inline(never)]
-fn reaper_serialises_json(shop: &Shop) {
-    let sessions = shop.waits.reaper_serialises_json.lock(&shop.sessions);
+fn reaper_serialises_json(shop: &Shop) -> usize {
     let begin = Instant::now();
+    let sessions = shop.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+    shop.waits.reaper_serialises_json.since(begin);
+    let (begin, mut bytes) = (Instant::now(), 0);
     while begin.elapsed() < Duration::from_millis(6) {
-        black_box(serde_json::to_vec(&*sessions).unwrap_or_default());
+        bytes += serde_json::to_vec(&*sessions).map_or(0, |json| json.len());
     }
+    bytes
 }
 
 /// Holds an async lock across an await; whoever comes meanwhile queues up.
@@ -216,7 +222,8 @@ fn stats(shop: &Shop) -> serde_json::Value {
 }
 
 /// Load on a shop: a few clients with connections that they keep, each at a pace of its own.
-pub mod load {
+#[allow(dead_code, reason = "the service itself has no load: the command runs it")]
+pub(crate) mod load {
     use std::io::{BufRead, BufReader, Read, Write};
     use std::net::{SocketAddr, TcpStream};
     use std::sync::atomic::{AtomicBool, Ordering};
@@ -233,7 +240,7 @@ pub mod load {
     ];
 
     /// Asks until told to stop. Requests that fail end their client.
-    pub fn run(shop: SocketAddr, stop: &AtomicBool) {
+    pub(crate) fn run(shop: SocketAddr, stop: &AtomicBool) {
         std::thread::scope(|scope| {
             for (route, clients, pause) in CLIENTS {
                 for _ in 0..clients {

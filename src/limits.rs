@@ -130,3 +130,6 @@ pub const HTTP_HEADERS: usize = 64;
 
 /// Blocks of an exported trace on their way to a client. More: the export waits.
 pub const EXPORT_BLOCKS: usize = 4;
+
+/// Bytes that the command reads from a service at a time.
+pub const READ_BUFFER_BYTES: usize = 64 * 1024;

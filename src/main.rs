@@ -1,3 +1,7 @@
 //! The command: parse, call one verb, exit code.
 
-fn main() {}
+mod cli;
+
+fn main() -> std::process::ExitCode {
+    cli::run()
+}

@@ -131,7 +131,7 @@ fn from_base64(text: &str) -> Option<Vec<u8>> {
 ///
 /// # Errors
 /// The system has no random numbers.
-pub(super) fn random_key() -> std::io::Result<String> {
+pub fn random_key() -> std::io::Result<String> {
     let mut bytes = [0; KEY_BYTES];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())

@@ -24,5 +24,6 @@ mod stall;
 mod status;
 mod trace;
 
+pub use guard::random_key;
 pub use router::router;
 pub use server::{Builder, ServeError, Server, serve};
