@@ -104,14 +104,9 @@ export const tiles = (trace, z, want, signal) =>
  * @param {string} trace @param {Selection} place @param {{dt?: number, which?: 'next' | 'previous', signal?: AbortSignal}} [how]
  * @returns {Promise<import('./types').Details | null>}
  */
-export async function item(trace, { row, at: instant }, { dt, which, signal } = {}) {
+export function item(trace, { row, at: instant }, { dt, which, signal } = {}) {
   const asked = query({ row, at: Math.max(0, Math.round(instant)), ...(dt ? { dt: Math.round(dt) } : {}), ...(which ? { which } : {}) });
-  try {
-    return await json(`${at(trace)}/item?${asked}`, signal ? { signal } : {});
-  } catch (error) {
-    if (error instanceof ApiError && error.status === 404) return null;
-    throw error;
-  }
+  return json(`${at(trace)}/item?${asked}`, signal ? { signal } : {});
 }
 
 /** @param {string} trace @param {Selection} place @returns {Promise<import('./types').Flows>} */

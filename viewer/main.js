@@ -41,10 +41,11 @@ function start(schema) {
   bind(bindings, () => !help.open && !about.open);
   fillHelp(help, bindings);
   show(schema, timeline);
-  buttons(search);
+  buttons();
   followAddress(timeline);
   // For whoever drives the page: whether everything asked for has come and is drawn.
   Object.defineProperty(document.documentElement, 'kymoSettled', { get: () => timeline.settled });
+  return timeline;
 }
 
 /** @param {import('./types').Schema} schema @param {Timeline} timeline */
@@ -78,8 +79,7 @@ function show(schema, timeline) {
   store.on(['window'], () => (byId('span', HTMLDivElement).textContent = timeline.span));
 }
 
-/** @param {Search} search */
-function buttons(search) {
+function buttons() {
   byId('traces', HTMLSelectElement).addEventListener('change', ({ target }) => {
     if (target instanceof HTMLSelectElement) void actions.loadTrace(target.value).catch((error) => actions.fail(error));
   });
@@ -98,7 +98,6 @@ function buttons(search) {
     const file = event.dataTransfer?.files[0];
     if (file) void actions.openFile(file);
   });
-  void search;
 }
 
 function toggleTheme() {
@@ -143,20 +142,22 @@ function followAddress(timeline) {
     const { summary, selection, open } = store.state;
     if (!summary) return;
     const whole = timeline.navigator.target;
-    written = `#${url.written({ trace: summary.id, window: whole, selection, open: [...open] })}`;
+    written = `#${url.written({ trace: summary.id, window: whole, selection, open: [...open], top: timeline.top })}`;
     if (written !== location.hash) history.replaceState(null, '', written);
   };
-  store.on(['summary', 'window', 'selection', 'open'], () => {
+  const rest = () => {
     clearTimeout(resting);
     resting = setTimeout(write, 80);
-  });
+  };
+  store.on(['summary', 'window', 'selection', 'open'], rest);
+  timeline.scrolled = rest;
   addEventListener('hashchange', () => {
-    if (location.hash !== written) void readAddress();
+    if (location.hash !== written) void readAddress(timeline).catch((error) => actions.fail(error));
   });
 }
 
-/** Shows what the address says, or the first trace there is. */
-async function readAddress() {
+/** Shows what the address says, or the latest trace there is. @param {Timeline} timeline */
+async function readAddress(timeline) {
   const address = url.read(location.hash);
   const traces = store.state.session?.traces ?? [];
   const wanted = traces.find(({ id }) => id === address.trace) ?? traces.at(-1);
@@ -170,12 +171,13 @@ async function readAddress() {
     await actions.reveal(address.selection.row);
     await actions.select(address.selection);
   }
+  if (address.top > 0) timeline.scroll(address.top);
 }
 
 try {
-  start(await api.schema());
+  const timeline = start(await api.schema());
   await actions.loadSession();
-  await readAddress();
+  await readAddress(timeline);
 } catch (error) {
   actions.fail(error);
   fillNotice(byId('notice', HTMLDivElement), store.state, () => {});

@@ -116,6 +116,8 @@ export interface Frame {
   file: string;
   line: number;
   inlined: boolean;
+  /** It belongs to what the program is built on: std, the runtime, kymo's hooks. */
+  machinery: boolean;
 }
 
 export interface Details {

@@ -211,18 +211,15 @@ impl Row {
         for (class, before) in self.spent(slices, window.0).iter().enumerate() {
             spent[class] -= before;
         }
-        // What takes no time at all is shown too: with the least share.
+        // What takes no time at all is shown too, with the least share.
+        let mut present = spent.map(|spent| spent > 0);
         if inside.len() <= BLOCK {
-            for slice in &slices[inside] {
-                let class = usize::from(slice.class);
-                spent[class] = spent[class].max(u64::from(slice.begin == slice.end));
-            }
+            slices[inside].iter().for_each(|slice| present[usize::from(slice.class)] = true);
         }
-        let width = window.1 - window.0;
-        let present = spent.iter().enumerate().filter(|(_, spent)| **spent > 0);
-        out.extend_from_slice(&[2, present.clone().count() as u8]);
-        for (class, &spent) in present {
-            let share = (u128::from(spent) * 255 + u128::from(width) / 2) / u128::from(width);
+        let width = u128::from(window.1 - window.0);
+        out.extend_from_slice(&[2, present.iter().filter(|present| **present).count() as u8]);
+        for (class, &spent) in spent.iter().enumerate().filter(|(class, _)| present[*class]) {
+            let share = (u128::from(spent) * 255 + width / 2) / width;
             out.extend_from_slice(&[class as u8, share.clamp(1, 255) as u8]);
         }
     }

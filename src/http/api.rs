@@ -8,7 +8,7 @@
 //! | `GET t/{id}/summary` | bounds, counts, losses, findings, groups of tracks |
 //! | `GET t/{id}/tracks?group=&cursor=&limit=` | a page of tracks; `?row=` instead: the track of a row, and the groups it is in |
 //! | `POST t/{id}/tiles` `{z, want: [[key, i], …]}` | the windows of rows that a frame needs, binary (`analysis::tiles`) |
-//! | `GET t/{id}/item?row=&at=&dt=&which=` | one slice in full, with its stacks |
+//! | `GET t/{id}/item?row=&at=&dt=&which=` | one slice in full, with its stacks; `null` if none is there |
 //! | `GET t/{id}/flows?row=&at=` | its arrows: who woke it, whom it woke |
 //! | `GET t/{id}/search?q=` | names |
 //!
@@ -294,7 +294,7 @@ async fn get_item(
     let key: RowKey = request.row.parse().map_err(bad)?;
     ask(viewer, id, move |loaded| {
         let found = details::details(loaded, key, request.at, which);
-        found.map(|details| answer(&details)).ok_or_else(|| missing(&format!("slice of {key} there")))
+        found.map(|details| answer(&details)).ok_or_else(|| missing(&format!("row {key}")))
     })
     .await
 }

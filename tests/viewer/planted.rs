@@ -54,7 +54,7 @@ impl Planted {
         for index in 0..WORKERS + 2 {
             let name = match index {
                 0..WORKERS => "tokio-runtime-w".to_string(),
-                WORKERS => "shop".to_string(),
+                WORKERS => "io-driver".to_string(),
                 _ => "log-writer".to_string(),
             };
             trace.threads.push(Thread {
@@ -108,7 +108,7 @@ impl Planted {
             now += 2_000;
             let end = if task == REAPER { self.reap(worker, now) } else { self.poll(worker, task, now) };
             let end = end.min(self.duration);
-            let wake = self.suspend(worker, task, end);
+            let wake = self.suspend(task, end);
             ready[next].0 = wake;
             now = end + 1_500;
         }
@@ -219,7 +219,7 @@ impl Planted {
     }
 
     /// The task awaits until somebody wakes it; returns when.
-    fn suspend(&mut self, worker: usize, task: usize, begin: Ns) -> Ns {
+    fn suspend(&mut self, task: usize, begin: Ns) -> Ns {
         let queues = self.trace.tasks[task].name == "checkout" && self.random(0, 3) == 0;
         let (state, stack) = match (task, queues) {
             (REAPER, _) => (State::Idle, StackId(0)),
@@ -235,11 +235,10 @@ impl Planted {
         self.trace.suspensions.push(Suspension { task: task as u32, time: time(begin.min(end), end), stack });
         self.task_state(task, begin, state, Cause::Suspension(index));
         if wake < self.duration {
-            let by_thread = if task == REAPER { worker as u32 } else { (worker as u32 + 1) % WORKERS as u32 };
             self.trace.task_wakes.push(TaskWake {
                 at: wake,
                 task: task as u32,
-                by_thread,
+                by_thread: WORKERS as u32,
                 by_poll: None,
                 stack: WAKER,
                 led_to: None,
@@ -258,7 +257,7 @@ impl Planted {
     }
 
     fn other_threads(&mut self) {
-        push_state(&mut self.trace.threads[WORKERS].states, 0, State::Waiting, Cause::None);
+        push_state(&mut self.trace.threads[WORKERS].states, 0, State::Io, Cause::None);
         let writer = WORKERS + 1;
         let mut now = 0;
         while now < self.duration {
@@ -280,7 +279,7 @@ impl Planted {
             now = end;
         }
         let values = (0..400).map(|step| (step * (self.duration / 400), ((step * 37) % 90) as i64)).collect();
-        self.trace.counters.push(CounterTrack { name: "queue depth".to_string(), values });
+        self.trace.counters.push(CounterTrack { name: "queue depth".to_string(), name_id: StrId(8), values });
         self.trace.losses.push(Loss {
             at: self.duration / 2,
             thread: writer as u32,
@@ -413,9 +412,9 @@ fn strings() -> HashMap<StrId, String> {
 
 fn stacks() -> Stacks {
     let listed: [(StackId, &[(&str, &str, u32)]); 6] = [
-        (SENDJSON, &[("shop::catalogue::Catalogue::lock", "src/catalogue.rs", 27), ("shop::routes::sendjson", "src/shop.rs", 44), ("shop::main", "src/main.rs", 9)]),
+        (SENDJSON, &[("syscall", "", 0), ("std::sys::sync::mutex::futex::Mutex::lock_contended", "std/src/sys/sync/mutex/futex.rs", 61), ("std::sync::poison::mutex::Mutex<T>::lock", "std/src/sync/poison/mutex.rs", 492), ("shop::catalogue::Catalogue::lock", "src/catalogue.rs", 27), ("shop::routes::sendjson", "src/shop.rs", 44), ("shop::main", "src/main.rs", 9)]),
         (REAPER_UNLOCK, &[("shop::pool::reaper_serialises_json", "src/pool.rs", 54), ("shop::main", "src/main.rs", 9)]),
-        (CHECKOUT_AWAIT, &[("shop::cart::reserve", "src/cart.rs", 31), ("shop::routes::checkout", "src/shop.rs", 91)]),
+        (CHECKOUT_AWAIT, &[("tokio::sync::batch_semaphore::Acquire::poll", "src/sync/batch_semaphore.rs", 650), ("tokio::sync::mutex::Mutex<T>::lock::{{closure}}", "src/sync/mutex.rs", 442), ("shop::cart::reserve", "src/cart.rs", 31), ("shop::routes::checkout", "src/shop.rs", 91)]),
         (QUERY_AWAIT, &[("shop::db::Connection::read", "src/db.rs", 120), ("shop::db::query", "src/db.rs", 64), ("shop::routes::handler", "src/shop.rs", 43)]),
         (FSYNC, &[("shop::audit::append", "src/audit.rs", 18), ("shop::routes::sendjson", "src/shop.rs", 47)]),
         (WAKER, &[("shop::db::on_readable", "src/db.rs", 203)]),

@@ -12,6 +12,13 @@ import { between, clamped, panned, zoomed } from '../scale.js';
 /** How long a glide takes, ms. */
 const GLIDE_MS = 140;
 
+/**
+ * Whole nanoseconds, as an address has them, so that a reload shows the same pixels.
+ * @param {Window} window
+ * @returns {Window}
+ */
+const whole = ({ begin, end }) => ({ begin: Math.round(begin), end: Math.round(end) });
+
 export class Navigator {
   #store;
   #scheduler;
@@ -37,12 +44,12 @@ export class Navigator {
   /** @param {Window} window */
   set(window) {
     this.#glide = null;
-    this.#store.set({ window: clamped(window, this.#duration) });
+    this.#store.set({ window: whole(clamped(window, this.#duration)) });
   }
 
   /** @param {Window} window */
   glide(window) {
-    const to = clamped(window, this.#duration);
+    const to = whole(clamped(window, this.#duration));
     if (this.#still.matches) return this.set(to);
     const running = this.#glide !== null;
     this.#glide = { from: this.#store.state.window, to, since: null };

@@ -43,7 +43,7 @@ export class Tooltip {
         return h('div', { class: 'count' }, own ? swatch(own) : null, `${count} ${classes[cls]?.label ?? ''}`);
       }),
       ...(details.counts ? [] : this.#lines(details)),
-      ...(stack?.frames.slice(0, FRAMES).map((frame) => h('div', { class: 'frame' }, frame.function)) ?? []),
+      ...(stack?.frames.filter((frame) => !frame.machinery).slice(0, FRAMES).map((frame) => h('div', { class: 'frame' }, frame.function)) ?? []),
     );
     this.#root.hidden = false;
     this.move(point, over);

@@ -3,7 +3,7 @@
  * The drawer: everything about what is selected, and its stacks. A name in it leads to its row.
  */
 
-import { count, duration, instant } from '../format.js';
+import { count, counted, duration, instant } from '../format.js';
 import { h, swatch } from '../ui/dom.js';
 
 /** @typedef {import('../types').Details} Details */
@@ -82,9 +82,21 @@ function stacks({ stacks: given, counts }) {
       'section',
       {},
       h('h3', {}, title),
-      frames.length === 0 ? h('p', { class: 'none' }, 'its frames could not be named') : h('ol', {}, ...frames.map(frameRow)),
+      ...frameList(frames),
     ),
   );
+}
+
+/** The program's own frames; those of what it is built on are tucked away. @param {Frame[]} frames */
+function frameList(frames) {
+  if (frames.length === 0) return [h('p', { class: 'none' }, 'its frames could not be named')];
+  const own = frames.filter((frame) => !frame.machinery);
+  const machinery = frames.filter((frame) => frame.machinery);
+  if (own.length === 0 || machinery.length === 0) return [h('ol', {}, ...frames.map(frameRow))];
+  return [
+    h('ol', {}, ...own.map(frameRow)),
+    h('details', {}, h('summary', {}, `${counted(machinery.length, 'frame')} below: what it is built on`), h('ol', {}, ...machinery.map(frameRow))),
+  ];
 }
 
 /** @param {Frame} frame */

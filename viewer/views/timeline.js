@@ -42,8 +42,10 @@ export class Timeline {
   #resting;
   /** @type {AbortController | null} */
   #asking = null;
-  /** What a row to scroll to is called, until it is laid out. @type {string | null} */
+  /** The row to scroll to, or how far, until it is laid out. @type {string | number | null} */
   #scrollTo = null;
+  /** Called when the rows are scrolled. */
+  scrolled = () => {};
 
   /** @param {Store} store @param {Actions} actions @param {Scheduler} scheduler @param {Schema} schema */
   constructor(store, actions, scheduler, schema) {
@@ -96,6 +98,7 @@ export class Timeline {
     store.on(['selection', 'details', 'flows', 'area'], () => scheduler.request('overlay'));
     this.scroller.addEventListener('scroll', () => {
       this.#forgetHover();
+      this.scrolled();
       scheduler.request('rows', 'overlay');
     });
     new ResizeObserver(() => scheduler.request('rows', 'minimap', 'overlay')).observe(this.scroller);
@@ -236,7 +239,23 @@ export class Timeline {
     this.#drawOverlay();
   }
 
+  /** How far the rows are scrolled, CSS pixels. */
+  get top() {
+    return this.scroller.scrollTop;
+  }
+
+  /** Scrolls the rows. @param {number} top */
+  scroll(top) {
+    this.#scrollTo = top;
+    this.scheduler.request('rows');
+  }
+
   #scrollNow() {
+    if (typeof this.#scrollTo === 'number') {
+      this.scroller.scrollTop = this.#scrollTo;
+      this.#scrollTo = null;
+      return;
+    }
     const found = this.#scrollTo && laneOf(this.#entries, this.#scrollTo);
     if (!found) return;
     this.#scrollTo = null;

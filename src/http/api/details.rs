@@ -38,6 +38,8 @@ struct FrameText {
     file: String,
     line: u32,
     inlined: bool,
+    /// It belongs to what the program is built on: std, the runtime, kymo's hooks.
+    machinery: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -119,13 +121,13 @@ pub(super) fn find(row: &Row, at: Ns, which: Which) -> Option<Slice> {
     }
 }
 
-/// Everything about a moment of a row; `None` if nothing is there.
-pub(super) fn details(loaded: &Loaded, key: RowKey, at: Ns, which: Which) -> Option<Details> {
+/// Everything about a moment of a row; inside, `None` if nothing is there, and outside if there is no such row.
+pub(super) fn details(loaded: &Loaded, key: RowKey, at: Ns, which: Which) -> Option<Option<Details>> {
     let row = loaded.row(key)?;
-    match row.look() {
+    Some(match row.look() {
         Look::Steps | Look::Values => Some(moment(loaded, key, &row, at)),
         _ => find(&row, at, which).map(|slice| of_slice(loaded, key, row.look(), &slice)),
-    }
+    })
 }
 
 /// The arrows of a slice of a row.
@@ -240,10 +242,14 @@ fn describe_wait(loaded: &Loaded, index: u32) -> (String, Vec<Fact>) {
     ];
     facts.extend(in_poll(loaded, wait.in_poll));
     let lock = loaded.rows.lock_of_wait[index as usize];
-    let title = match loaded.rows.locks.get(lock as usize) {
-        Some(row) => {
-            facts.push(link("lock", texts::lock(trace, row), RowKey::Lock(lock), wait.time.begin));
-            format!("waits for the {}", texts::lock(trace, row))
+    if let Some(holder) = loaded.holders[index as usize].filter(|_| lock != u32::MAX) {
+        let name = texts::thread(trace, holder);
+        facts.push(link("held longest by", name, RowKey::Thread(holder), wait.time.begin));
+    }
+    let title = match loaded.locks.get(lock as usize) {
+        Some(text) => {
+            facts.push(link("lock", text.label.clone(), RowKey::Lock(lock), wait.time.begin));
+            format!("waits for the {}", text.label)
         }
         None => format!("waits ({})", wait.kind.word()),
     };
@@ -276,8 +282,8 @@ fn describe_suspension(loaded: &Loaded, index: u32) -> (String, Vec<Fact>) {
         suspension.time.begin,
     )];
     let lock = loaded.rows.lock_of_suspension[index as usize];
-    if let Some(row) = loaded.rows.locks.get(lock as usize) {
-        facts.push(link("lock", texts::lock(trace, row), RowKey::Lock(lock), suspension.time.begin));
+    if let Some(text) = loaded.locks.get(lock as usize) {
+        facts.push(link("lock", text.label.clone(), RowKey::Lock(lock), suspension.time.begin));
     }
     facts.push(span_of("whole suspension", suspension.time));
     let title = match texts::function(trace, suspension.stack) {
@@ -386,12 +392,17 @@ fn poll_stacks(loaded: &Loaded, index: u32, add: &mut impl FnMut(&'static str, S
 const NEARBY: usize = 4096;
 
 fn frames(loaded: &Loaded, stack: StackId) -> Vec<FrameText> {
-    texts::frames(&loaded.trace, stack)
-        .map(|frame| FrameText {
+    let stacks = &loaded.trace.stacks;
+    let machinery = stacks.frames(stack).count() - stacks.user_frames(stack).count();
+    stacks
+        .frames(stack)
+        .enumerate()
+        .map(|(depth, frame)| FrameText {
             function: frame.function.clone(),
             file: frame.file.clone(),
             line: frame.line,
             inlined: frame.inlined,
+            machinery: depth < machinery,
         })
         .collect()
 }

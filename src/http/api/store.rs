@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::texts::{self, LockText};
+use crate::analysis::contention;
 use crate::analysis::links::Links;
 use crate::analysis::rows::{RowKey, Rows};
 use crate::analysis::tiles::Row;
 use crate::format::file::FileError;
 use crate::limits::{ROW_INDEX_BYTES, VIEWED_NS, VIEWED_TRACES};
-use crate::model::{Trace, load};
+use crate::model::{ThreadIndex, Trace, load};
 
 /// Why a trace can't be shown.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +41,10 @@ pub struct Loaded {
     pub rows: Rows,
     /// Who woke whom.
     pub links: Links,
+    /// What its locks are called.
+    pub(super) locks: Vec<LockText>,
+    /// The thread that is blamed for most of each wait.
+    pub(super) holders: Vec<Option<ThreadIndex>>,
     indexes: Mutex<Indexes>,
 }
 
@@ -60,7 +66,8 @@ impl Loaded {
             return Err(AddError::TooLong(trace.info.duration_ns));
         }
         let (rows, links) = (Rows::of(&trace), Links::of(&trace));
-        Ok(Loaded { id, name, trace, problems, rows, links, indexes: Mutex::default() })
+        let (locks, holders) = (texts::locks(&trace, &rows), contention::holders(&trace));
+        Ok(Loaded { id, name, trace, problems, rows, links, locks, holders, indexes: Mutex::default() })
     }
 
     /// A row with its index; `None` if the trace has no such row.

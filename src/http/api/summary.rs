@@ -1,13 +1,13 @@
 //! A trace at a glance: its bounds, what is in it, what was lost, and what made it wait most. And names to search for.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
 use super::store::Loaded;
 use super::{texts, tracks};
 use crate::analysis::rows::{Lock, RowKey};
-use crate::events::{self, StackId};
+use crate::events;
 use crate::limits::{FINDINGS, SEARCH_HITS};
 use crate::model::{Interval, Ns};
 
@@ -136,15 +136,14 @@ fn losses(loaded: &Loaded) -> Vec<LossText> {
 fn findings(loaded: &Loaded) -> Vec<Finding> {
     let finding = |(index, lock): (u32, &Lock)| {
         let longest = longest(loaded, lock)?;
+        let text = &loaded.locks[index as usize];
         Some(Finding {
-            label: texts::lock(&loaded.trace, lock),
+            label: text.label.clone(),
             waited_ns: lock.waited_ns,
             waits: lock.waits.len(),
             in_poll_ns: lock.in_poll_ns,
-            waiter: texts::waiting_functions(&loaded.trace, lock)
-                .first()
-                .map(|name| texts::short(name).to_string()),
-            holder: holder(loaded, lock),
+            waiter: text.waiters.first().map(|name| texts::short(name).to_string()),
+            holder: text.holder.as_deref().map(|name| texts::short(name).to_string()),
             row: RowKey::Lock(index).to_string(),
             begin: longest.begin,
             end: longest.end,
@@ -155,31 +154,8 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
     locks.into_iter().take(FINDINGS).filter_map(finding).collect()
 }
 
-fn time(loaded: &Loaded, lock: &Lock, wait: u32) -> Interval {
-    match lock.is_async() {
-        true => loaded.trace.suspensions[wait as usize].time,
-        false => loaded.trace.waits[wait as usize].time,
-    }
-}
-
 fn longest(loaded: &Loaded, lock: &Lock) -> Option<Interval> {
-    lock.waits.iter().map(|&wait| time(loaded, lock, wait)).max_by_key(Interval::duration)
-}
-
-/// The function that gave the lock away after most of the waiting.
-fn holder(loaded: &Loaded, lock: &Lock) -> Option<String> {
-    if lock.is_async() {
-        return None;
-    }
-    let mut held: HashMap<StackId, Ns> = HashMap::new();
-    for &wait in &lock.waits {
-        if let Some(wake) = loaded.links.ended_by(wait) {
-            *held.entry(loaded.trace.wakes[wake as usize].stack).or_default() +=
-                time(loaded, lock, wait).duration();
-        }
-    }
-    let (stack, _) = held.into_iter().max_by_key(|&(stack, ns)| (ns, stack))?;
-    texts::function(&loaded.trace, stack).map(|name| texts::short(name).to_string())
+    lock.waits.iter().map(|&wait| lock.wait(&loaded.trace, wait).0).max_by_key(Interval::duration)
 }
 
 /// Everything whose name contains `query`, upper and lower case alike.
@@ -204,11 +180,9 @@ pub(super) fn search(loaded: &Loaded, query: &str) -> Hits {
         }
     };
     for (index, lock) in (0..).zip(&loaded.rows.locks) {
-        let label = texts::lock(trace, lock);
-        let holder = holder(loaded, lock).unwrap_or_default();
-        let mut names = vec![label.as_str(), holder.as_str()];
-        names.extend(texts::waiting_functions(trace, lock));
-        look(&names, "lock", label.clone(), RowKey::Lock(index), longest(loaded, lock).unwrap_or(whole));
+        let text = &loaded.locks[index as usize];
+        let names: Vec<&str> = [&text.label].into_iter().chain(&text.holder).chain(&text.waiters).map(String::as_str).collect();
+        look(&names, "lock", text.label.clone(), RowKey::Lock(index), longest(loaded, lock).unwrap_or(whole));
     }
     for (index, site) in (0..).zip(&loaded.rows.sites) {
         look(&[&site.label], "spawn site", format!("{} tasks", site.tasks.len()), RowKey::Site(index), whole);

@@ -3,10 +3,13 @@
 //! A name is taken from the trace: a task's, a call's, the function that waits. What has no name gets the plain word for
 //! what it is.
 
+use std::collections::HashMap;
+
 use super::store::Loaded;
-use crate::analysis::rows::{IN_POLL, Lock, Slice, SliceKind};
+use crate::analysis::contention;
+use crate::analysis::rows::{IN_POLL, Lock, Rows, Slice, SliceKind};
+use crate::analysis::waiting::{self, Waiting};
 use crate::events::StackId;
-use crate::format::Frame;
 use crate::model::{State, Trace};
 
 /// The text on a slice, short; empty where its colour says it all.
@@ -49,47 +52,84 @@ pub(super) fn thread(trace: &Trace, index: u32) -> String {
     if thread.name.is_empty() { format!("thread {}", thread.tid) } else { thread.name.clone() }
 }
 
-/// A lock: who waits for it, since a lock itself bears no name.
-pub(super) fn lock(trace: &Trace, lock: &Lock) -> String {
-    let functions = waiting_functions(trace, lock);
-    let what = if lock.is_async() { "async lock" } else { "lock" };
-    match functions.first() {
-        Some(function) => format!("{what} in {}", short(function)),
-        None if lock.is_async() => what.to_string(),
-        None => format!("{what} {:#x}", lock.addr),
-    }
+/// A lock as people tell it: it bears no name, so who waits for it and who has it are what there is.
+#[derive(Debug, Default)]
+pub(super) struct LockText {
+    /// What it is and who waits for it longest: `mutex in shop::sendjson`.
+    pub(super) label: String,
+    /// The functions that wait for it, the one that waits longest first.
+    pub(super) waiters: Vec<String>,
+    /// The function that made them wait longest.
+    pub(super) holder: Option<String>,
 }
 
-/// The functions that wait for a lock, the one that waits longest first.
-pub(super) fn waiting_functions<'a>(trace: &'a Trace, lock: &Lock) -> Vec<&'a str> {
-    let mut waited: Vec<(&str, u64)> = Vec::new();
-    let mut by_stack: std::collections::HashMap<StackId, u64> = std::collections::HashMap::new();
-    for &wait in &lock.waits {
-        let (stack, time) = match lock.is_async() {
-            true => (trace.suspensions[wait as usize].stack, trace.suspensions[wait as usize].time),
-            false => (trace.waits[wait as usize].stack, trace.waits[wait as usize].time),
-        };
-        *by_stack.entry(stack).or_default() += time.duration();
+/// What the locks of a trace are called, in their order.
+pub(super) fn locks(trace: &Trace, rows: &Rows) -> Vec<LockText> {
+    let mut held: HashMap<u64, HashMap<StackId, f64>> = HashMap::new();
+    for blame in contention::held(trace) {
+        *held.entry(blame.addr).or_default().entry(blame.stack).or_default() += blame.share.delay_ns;
     }
-    for (stack, ns) in by_stack {
-        let Some(function) = function(trace, stack) else { continue };
-        match waited.iter_mut().find(|(known, _)| *known == function) {
-            Some((_, total)) => *total += ns,
-            None => waited.push((function, ns)),
+    // Async locks have no address that would tell them apart: only where there is one is it clear who has it.
+    let one_async = rows.locks.iter().filter(|lock| lock.is_async).count() == 1;
+    let text = |lock: &Lock| {
+        let waiters = waiters(trace, lock);
+        let what = lock.waits.iter().map(|&wait| lock_word(trace, lock, wait)).find(|word| *word != "lock");
+        let what = what.unwrap_or("lock");
+        let kind = if lock.is_async { "async " } else { "" };
+        let label = match waiters.first() {
+            Some(function) => format!("{kind}{what} in {}", short(function)),
+            None if lock.addr == 0 => format!("{kind}{what}"),
+            None => format!("{kind}{what} {:#x}", lock.addr),
+        };
+        let mut addresses: Vec<u64> = match lock.is_async {
+            true if one_async => vec![0],
+            true => Vec::new(),
+            false => lock.waits.iter().map(|&wait| trace.waits[wait as usize].addr).collect(),
+        };
+        addresses.sort_unstable();
+        addresses.dedup();
+        let blamed = addresses.iter().filter_map(|addr| held.get(addr)).flatten().map(|(stack, ns)| (*stack, *ns));
+        LockText { label, waiters, holder: by_function(trace, blamed).into_iter().next() }
+    };
+    rows.locks.iter().map(text).collect()
+}
+
+fn lock_word(trace: &Trace, lock: &Lock, index: u32) -> &'static str {
+    let waiting = match lock.is_async {
+        true => waiting::of_await(&trace.stacks, trace.suspensions[index as usize].stack),
+        false => {
+            let wait = &trace.waits[index as usize];
+            waiting::of_wait(&trace.stacks, wait.kind, wait.stack)
+        }
+    };
+    if waiting == Waiting::Unknown { "lock" } else { waiting.word() }
+}
+
+fn waiters(trace: &Trace, lock: &Lock) -> Vec<String> {
+    let waited = lock.waits.iter().map(|&wait| lock.wait(trace, wait));
+    by_function(trace, waited.map(|(time, stack)| (stack, time.duration() as f64)))
+}
+
+/// The functions at the top of stacks, the heaviest first.
+fn by_function(trace: &Trace, stacks: impl Iterator<Item = (StackId, f64)>) -> Vec<String> {
+    let mut by_stack: HashMap<StackId, f64> = HashMap::new();
+    for (stack, weight) in stacks {
+        *by_stack.entry(stack).or_default() += weight;
+    }
+    let mut by_name: HashMap<&str, f64> = HashMap::new();
+    for (stack, weight) in by_stack {
+        if let Some(name) = function(trace, stack) {
+            *by_name.entry(name).or_default() += weight;
         }
     }
-    waited.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-    waited.into_iter().map(|(function, _)| function).collect()
+    let mut names: Vec<(&str, f64)> = by_name.into_iter().collect();
+    names.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
+    names.into_iter().map(|(name, _)| name.to_string()).collect()
 }
 
-/// The frames of a stack that are the program's own business.
-pub(super) fn frames(trace: &Trace, stack: StackId) -> impl Iterator<Item = &Frame> {
-    trace.stacks.frames(stack)
-}
-
-/// The first function of a stack that has a name.
+/// The first function of a stack that is the program's own business and has a name.
 pub(super) fn function(trace: &Trace, stack: StackId) -> Option<&str> {
-    frames(trace, stack).map(|frame| frame.function.as_str()).find(|function| !function.is_empty())
+    trace.stacks.user_frames(stack).map(|frame| frame.function.as_str()).find(|function| !function.is_empty())
 }
 
 /// A function's name with at most one path segment before it, generics left out: `pool::acquire`.

@@ -302,7 +302,7 @@ fn lock(loaded: &Loaded, index: u32) -> Track {
     }
     Track {
         key: RowKey::Lock(index).to_string(),
-        label: texts::lock(&loaded.trace, lock),
+        label: loaded.locks[index as usize].label.clone(),
         note,
         lanes: rows,
         begin: 0,
