@@ -109,7 +109,8 @@ fn tile(row: &Row, z: u32, i: u64) -> (Vec<Column>, u32, Vec<String>) {
 
 /// Slices in time order of which no two overlap, with gaps and with some that take no time.
 fn slices() -> impl Strategy<Value = Vec<Slice>> {
-    let piece = (prop_oneof![Just(0), 0..50u64, 0..20_000u64], prop_oneof![0..3u64, 0..90u64, 0..30_000u64], 0..16u8);
+    let piece =
+        (prop_oneof![Just(0), 0..50u64, 0..20_000u64], prop_oneof![0..3u64, 0..90u64, 0..30_000u64], 0..16u8);
     proptest::collection::vec(piece, 0..600).prop_map(|pieces| {
         let mut at = 0;
         (0..)

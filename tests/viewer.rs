@@ -26,7 +26,8 @@ const PREFIX: &str = "/debug/pprof/ui";
 
 fn planted_store() -> Arc<Store> {
     let store = Arc::new(Store::new());
-    let loaded = Loaded::new("planted".to_string(), "planted.kymo".to_string(), planted::trace(2.0), Vec::new());
+    let loaded =
+        Loaded::new("planted".to_string(), "planted.kymo".to_string(), planted::trace(2.0), Vec::new());
     store.keep(loaded.unwrap());
     store
 }
@@ -35,7 +36,9 @@ fn planted_store() -> Arc<Store> {
 fn recorder(bytes: Vec<u8>) -> Recorder {
     Arc::new(move |seconds| {
         let bytes = bytes.clone();
-        Box::pin(async move { if seconds > 60.0 { Err("too long for a test".to_string()) } else { Ok(bytes) } })
+        Box::pin(
+            async move { if seconds > 60.0 { Err("too long for a test".to_string()) } else { Ok(bytes) } },
+        )
     })
 }
 
@@ -72,15 +75,24 @@ fn refused(answer: (StatusCode, axum::http::HeaderMap, Bytes)) -> (u16, String) 
 #[test]
 fn the_page_is_a_folder_that_loads_from_nowhere_else() {
     let (status, headers, _) = get("");
-    assert_eq!((status, &headers[header::LOCATION]), (StatusCode::PERMANENT_REDIRECT, &"ui/".parse().unwrap()));
+    assert_eq!(
+        (status, &headers[header::LOCATION]),
+        (StatusCode::PERMANENT_REDIRECT, &"ui/".parse().unwrap())
+    );
     let (status, headers, body) = get("/");
-    assert_eq!((status, &headers[header::CONTENT_TYPE]), (StatusCode::OK, &"text/html; charset=utf-8".parse().unwrap()));
+    assert_eq!(
+        (status, &headers[header::CONTENT_TYPE]),
+        (StatusCode::OK, &"text/html; charset=utf-8".parse().unwrap())
+    );
     assert!(headers[header::CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'self'"));
     assert_eq!(headers[header::X_CONTENT_TYPE_OPTIONS], "nosniff");
     let page = String::from_utf8(body.to_vec()).unwrap();
     assert!(!page.contains("://"), "the page names another origin");
     let (status, headers, _) = get("/timeline/rows.js");
-    assert_eq!((status, &headers[header::CONTENT_TYPE]), (StatusCode::OK, &"text/javascript; charset=utf-8".parse().unwrap()));
+    assert_eq!(
+        (status, &headers[header::CONTENT_TYPE]),
+        (StatusCode::OK, &"text/javascript; charset=utf-8".parse().unwrap())
+    );
     for path in ["/nothing.js", "/types.d.ts", "/timeline", "/../Cargo.toml", "/timeline/../main.js"] {
         assert_eq!(get(path).0, StatusCode::NOT_FOUND, "{path}");
     }
@@ -90,7 +102,8 @@ fn the_page_is_a_folder_that_loads_from_nowhere_else() {
 fn a_folder_of_assets_gives_nothing_from_outside() {
     let options = Options { record: None, assets_dir: Some(PathBuf::from("viewer")) };
     let router = api::router("", Arc::new(Store::new()), options);
-    for (path, expected) in [("/", 200), ("/app.css", 200), ("/../README.md", 404), ("//etc/hosts.json", 404)] {
+    for (path, expected) in [("/", 200), ("/app.css", 200), ("/../README.md", 404), ("//etc/hosts.json", 404)]
+    {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let status = block_on(router.clone().oneshot(request)).unwrap().status();
         assert_eq!(status.as_u16(), expected, "{path}");
@@ -115,7 +128,9 @@ fn tracks_come_in_pages_that_fit_together() {
     while let Some(from) = cursor {
         let page = json(&format!("/api/v1/t/planted/tracks?group=site.0&cursor={from}&limit=7"));
         assert_eq!(page["total"], 32);
-        keys.extend(page["tracks"].as_array().unwrap().iter().map(|track| track["key"].as_str().unwrap().to_string()));
+        keys.extend(
+            page["tracks"].as_array().unwrap().iter().map(|track| track["key"].as_str().unwrap().to_string()),
+        );
         cursor = page["cursor"].as_u64();
     }
     keys.sort();
@@ -130,7 +145,9 @@ fn tracks_come_in_pages_that_fit_together() {
 fn a_wait_tells_where_by_whom_it_was_woken_and_in_which_poll() {
     let item = json("/api/v1/t/planted/item?row=thread.2&at=430000000");
     assert_eq!(item["title"], "waits for the mutex in Catalogue::lock");
-    let fact = |name: &str| item["facts"].as_array().unwrap().iter().find(|fact| fact["name"] == name).unwrap().clone();
+    let fact = |name: &str| {
+        item["facts"].as_array().unwrap().iter().find(|fact| fact["name"] == name).unwrap().clone()
+    };
     assert_eq!(fact("woken by")["text"], "reaper_serialises_json");
     assert_eq!(fact("inside a poll of")["text"], "sendjson");
     assert_eq!(item["stacks"][0]["frames"][4]["function"], "shop::routes::sendjson");
@@ -142,18 +159,25 @@ fn a_wait_tells_where_by_whom_it_was_woken_and_in_which_poll() {
 #[test]
 fn what_is_asked_wrongly_is_refused_with_a_reason() {
     let post = |path: &str, body: &str| {
-        let request = Request::post(format!("{PREFIX}{path}")).header(header::CONTENT_TYPE, "application/json");
+        let request =
+            Request::post(format!("{PREFIX}{path}")).header(header::CONTENT_TYPE, "application/json");
         refused(ask(request.body(Body::from(body.to_string())).unwrap()))
     };
     let (status, why) = refused(get("/api/v1/t/nothing/summary"));
     assert_eq!((status, why.as_str()), (404, "there is no trace nothing"));
-    assert_eq!(refused(get("/api/v1/t/planted/item?row=nope&at=1")), (400, "`nope` is not the key of a row".to_string()));
+    assert_eq!(
+        refused(get("/api/v1/t/planted/item?row=nope&at=1")),
+        (400, "`nope` is not the key of a row".to_string())
+    );
     assert_eq!(refused(get("/api/v1/t/planted/item?row=task.999&at=1")).0, 404);
     assert_eq!(refused(get("/api/v1/t/planted/item?row=task.1&at=-1")).0, 400);
     assert_eq!(refused(get("/api/v1/t/planted/item?row=task.1&at=1&which=last")).0, 400);
     assert_eq!(refused(get("/api/v1/t/planted/tracks?group=workers.9")).0, 404);
     assert_eq!(post("/api/v1/t/planted/tiles", r#"{"z":63,"want":[]}"#).0, 400);
-    assert_eq!(post("/api/v1/t/planted/tiles", r#"{"z":10,"want":[["task.1",18446744073709551615]]}"#).0, 400);
+    assert_eq!(
+        post("/api/v1/t/planted/tiles", r#"{"z":10,"want":[["task.1",18446744073709551615]]}"#).0,
+        400
+    );
     assert_eq!(post("/api/v1/record", r#"{"seconds":0}"#).0, 400);
     assert_eq!(post("/api/v1/record", r#"{"seconds":61}"#), (503, "too long for a test".to_string()));
     let (status, why) = post("/api/v1/open?name=x", "{}");
@@ -190,9 +214,20 @@ fn modules_are_short_ask_in_one_place_and_make_no_markup() {
             let text = std::fs::read_to_string(&path).unwrap();
             let name = path.display();
             assert!(text.lines().count() < 400, "{name} is too long: split it by subject");
-            assert!(text.starts_with("// @ts-check\n/**\n"), "{name}: types are checked, and a head says what it is for");
+            assert!(
+                text.starts_with("// @ts-check\n/**\n"),
+                "{name}: types are checked, and a head says what it is for"
+            );
             assert!(path.ends_with("viewer/api.js") || !text.contains("fetch("), "{name} asks by itself");
-            for banned in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "ts-ignore", "ts-expect-error"] {
+            for banned in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+                "ts-ignore",
+                "ts-expect-error",
+            ] {
                 assert!(!text.contains(banned), "{name}: {banned}");
             }
             visited += 1;
@@ -204,7 +239,12 @@ fn modules_are_short_ask_in_one_place_and_make_no_markup() {
 #[test]
 fn the_types_of_the_modules_hold() {
     let modules = node_modules();
-    run(Command::new(modules.join(".bin/tsc")).args(["--pretty", "false", "-p", "tests/viewer/tsconfig.json"]));
+    run(Command::new(modules.join(".bin/tsc")).args([
+        "--pretty",
+        "false",
+        "-p",
+        "tests/viewer/tsconfig.json",
+    ]));
 }
 
 #[test]
@@ -271,7 +311,9 @@ fn node_modules() -> PathBuf {
     let done = cache.join("done.json");
     if std::fs::read_to_string(&done).ok().as_deref() != Some(&wanted) {
         std::fs::write(cache.join("package.json"), &wanted).unwrap();
-        run(Command::new(npm).args(["install", "--no-package-lock", "--no-audit", "--no-fund"]).current_dir(&cache));
+        run(Command::new(npm)
+            .args(["install", "--no-package-lock", "--no-audit", "--no-fund"])
+            .current_dir(&cache));
         std::fs::write(&done, &wanted).unwrap();
     }
     cache.join("node_modules")
@@ -280,6 +322,7 @@ fn node_modules() -> PathBuf {
 /// Runs a program to its end; fails with all that it said.
 fn run(command: &mut Command) {
     let output = command.stdin(Stdio::null()).output().unwrap();
-    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
+    let said =
+        [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).join("\n");
     assert!(output.status.success(), "{command:?} failed:\n{said}");
 }

@@ -42,9 +42,9 @@ function start(schema) {
   fillHelp(help, bindings);
   show(schema, timeline);
   buttons();
-  followAddress(timeline);
-  // For whoever drives the page: whether everything asked for has come and is drawn.
-  Object.defineProperty(document.documentElement, 'kymoSettled', { get: () => timeline.settled });
+  const saysSo = followAddress(timeline);
+  // For whoever drives the page: whether everything asked for has come, is drawn, and stands in the address.
+  Object.defineProperty(document.documentElement, 'kymoSettled', { get: () => timeline.settled && saysSo() });
   return timeline;
 }
 
@@ -133,16 +133,23 @@ function keys(timeline, search) {
   ];
 }
 
-/** Keeps the address and the state in step. @param {Timeline} timeline */
+/**
+ * Keeps the address and the state in step.
+ * @param {Timeline} timeline
+ * @returns {() => boolean} whether the address says what is shown
+ */
 function followAddress(timeline) {
   let written = '';
   /** @type {ReturnType<typeof setTimeout> | undefined} */
   let resting;
-  const write = () => {
+  const current = () => {
     const { summary, selection, open } = store.state;
-    if (!summary) return;
-    const whole = timeline.navigator.target;
-    written = `#${url.written({ trace: summary.id, window: whole, selection, open: [...open], top: timeline.top })}`;
+    if (!summary) return location.hash;
+    const { target: window } = timeline.navigator;
+    return `#${url.written({ trace: summary.id, window, selection, open: [...open], top: timeline.top })}`;
+  };
+  const write = () => {
+    written = current();
     if (written !== location.hash) history.replaceState(null, '', written);
   };
   const rest = () => {
@@ -154,6 +161,7 @@ function followAddress(timeline) {
   addEventListener('hashchange', () => {
     if (location.hash !== written) void readAddress(timeline).catch((error) => actions.fail(error));
   });
+  return () => current() === location.hash;
 }
 
 /** Shows what the address says, or the latest trace there is. @param {Timeline} timeline */

@@ -99,9 +99,11 @@ impl Links {
             }
         };
         match slice.kind {
-            SliceKind::Wait => self.into_wait(trace, rows, slice.index).into_iter().for_each(&mut add),
-            SliceKind::Suspension => into_suspension(trace, rows, slice.index).into_iter().for_each(&mut add),
-            SliceKind::Poll => into_poll(trace, rows, slice.index).into_iter().for_each(&mut add),
+            SliceKind::Wait => self.before_wait(trace, rows, slice.index).into_iter().for_each(&mut add),
+            SliceKind::Suspension => {
+                before_suspension(trace, rows, slice.index).into_iter().for_each(&mut add)
+            }
+            SliceKind::Poll => before_poll(trace, rows, slice.index).into_iter().for_each(&mut add),
             _ => {}
         }
         if let Some(thread) = thread_of(trace, key, slice) {
@@ -110,7 +112,7 @@ impl Links {
         (arrows, count)
     }
 
-    fn into_wait(&self, trace: &Trace, rows: &Rows, index: u32) -> Option<Arrow> {
+    fn before_wait(&self, trace: &Trace, rows: &Rows, index: u32) -> Option<Arrow> {
         let wait = &trace.waits[index as usize];
         let wake = &trace.wakes[self.ended_by(index)? as usize];
         Some(Arrow {
@@ -177,7 +179,7 @@ fn between<'a>(wakes: &'a [u32], slice: &Slice, at: impl Fn(u32) -> Ns) -> &'a [
     &wakes[first..after]
 }
 
-fn into_poll(trace: &Trace, rows: &Rows, index: u32) -> Option<Arrow> {
+fn before_poll(trace: &Trace, rows: &Rows, index: u32) -> Option<Arrow> {
     let wake = &trace.task_wakes[trace.polls[index as usize].woken_by? as usize];
     Some(Arrow {
         direction: Direction::Into,
@@ -187,7 +189,7 @@ fn into_poll(trace: &Trace, rows: &Rows, index: u32) -> Option<Arrow> {
     })
 }
 
-fn into_suspension(trace: &Trace, rows: &Rows, index: u32) -> Option<Arrow> {
+fn before_suspension(trace: &Trace, rows: &Rows, index: u32) -> Option<Arrow> {
     let suspension = &trace.suspensions[index as usize];
     let first = trace.task_wakes.partition_point(|wake| wake.at < suspension.time.end);
     let wake = trace.task_wakes[first..]

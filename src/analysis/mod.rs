@@ -3,6 +3,7 @@
 pub mod contention;
 pub mod convoy;
 pub mod links;
+pub mod locks;
 pub mod rows;
 pub mod split;
 pub mod stat;

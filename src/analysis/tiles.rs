@@ -126,7 +126,7 @@ impl Row {
         let mut best: Option<usize> = None;
         let mut at = touched.start;
         while at < touched.end {
-            let (next, candidate) = match at % BLOCK == 0 && at + BLOCK <= touched.end {
+            let (next, candidate) = match at.is_multiple_of(BLOCK) && at + BLOCK <= touched.end {
                 true => (at + BLOCK, self.blocks[at / BLOCK].longest as usize),
                 false => (at + 1, at),
             };
@@ -315,7 +315,7 @@ impl Row {
         let mut ranges = Vec::new();
         let mut at = from;
         while at < to {
-            match at % BLOCK == 0 && at + BLOCK <= to {
+            match at.is_multiple_of(BLOCK) && at + BLOCK <= to {
                 true => {
                     ranges.push(self.blocks[at / BLOCK].range);
                     at += BLOCK;
@@ -386,7 +386,7 @@ fn step_blocks(steps: &[Step]) -> (Vec<Block>, u32) {
             most = most.max(block.counts.iter().sum());
         }
         advance(&mut block.sums, &block.counts, step.at - since);
-        if number % BLOCK == 0 {
+        if number.is_multiple_of(BLOCK) {
             blocks.push(block);
         }
         apply(&mut block.counts, step);

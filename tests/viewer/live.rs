@@ -8,10 +8,12 @@ use kymo::record::session::{Capture, CaptureOptions, Resolver};
 use kymo::record::sink::MemorySink;
 
 /// The trace's bytes, with names for its addresses.
-pub fn recording() -> Vec<u8> {
+pub(crate) fn recording() -> Vec<u8> {
     let sink = MemorySink::new(64 << 20);
     let resolver = Some(kymo::model::symbols::resolve as Resolver);
-    let capture = Capture::start(CaptureOptions { groups: Groups::ALL, sink: Box::new(sink.clone()), resolver }).unwrap();
+    let capture =
+        Capture::start(CaptureOptions { groups: Groups::ALL, sink: Box::new(sink.clone()), resolver })
+            .unwrap();
     run();
     assert_eq!(capture.stop().lost, 0);
     sink.take()
@@ -19,11 +21,13 @@ pub fn recording() -> Vec<u8> {
 
 fn run() {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime = kymo::tokio::instrument(&mut builder, "main").worker_threads(2).enable_all().build().unwrap();
+    let runtime =
+        kymo::tokio::instrument(&mut builder, "main").worker_threads(2).enable_all().build().unwrap();
     let catalogue = Arc::new(Mutex::new(0_u64));
     runtime.block_on(async {
         let reaper = kymo::spawn_named("reaper", reap(Arc::clone(&catalogue)));
-        let served: Vec<_> = (0..4).map(|_| kymo::spawn_named("serve", serve(Arc::clone(&catalogue)))).collect();
+        let served: Vec<_> =
+            (0..4).map(|_| kymo::spawn_named("serve", serve(Arc::clone(&catalogue)))).collect();
         for task in served {
             task.await.unwrap();
         }

@@ -7,17 +7,18 @@
 use std::collections::HashMap;
 
 use kymo::events::{
-    Call, Fd, KINDS, LossReason, PollOutcome, StackId, StrId, TaskId, TaskOutcome, ThreadId, WaitKind, WaitOutcome,
+    Call, Fd, KINDS, LossReason, PollOutcome, StackId, StrId, TaskId, TaskOutcome, ThreadId, WaitKind,
+    WaitOutcome,
 };
 use kymo::format::Frame;
 use kymo::model::stacks::Stacks;
 use kymo::model::{
-    CallSpan, Cause, CounterTrack, Info, Interval, Loss, Ns, Park, Poll, Span, State, StateChange, Suspension, Task,
-    TaskWake, Thread, Trace, Wait, Wake,
+    CallSpan, Cause, CounterTrack, Info, Interval, Loss, Ns, Park, Poll, Span, State, StateChange,
+    Suspension, Task, TaskWake, Thread, Trace, Wait, Wake,
 };
 
 /// The mutex that the reaper holds.
-pub const LOCK: u64 = 0x7f3a_4410_0c40;
+pub(crate) const LOCK: u64 = 0x7f3a_4410_0c40;
 
 /// Workers, then other threads.
 const WORKERS: usize = 4;
@@ -32,7 +33,7 @@ const FSYNC: StackId = StackId(14);
 const WAKER: StackId = StackId(15);
 
 /// The trace: `seconds` of it.
-pub fn trace(seconds: f64) -> Trace {
+pub(crate) fn trace(seconds: f64) -> Trace {
     let duration = (seconds * 1e9) as Ns;
     let mut planted = Planted::new(duration);
     for worker in 0..WORKERS {
@@ -50,7 +51,8 @@ struct Planted {
 
 impl Planted {
     fn new(duration: Ns) -> Planted {
-        let mut trace = Trace { info: info(duration), stacks: stacks(), strings: strings(), ..Trace::default() };
+        let mut trace =
+            Trace { info: info(duration), stacks: stacks(), strings: strings(), ..Trace::default() };
         for index in 0..WORKERS + 2 {
             let name = match index {
                 0..WORKERS => "tokio-runtime-w".to_string(),
@@ -92,12 +94,14 @@ impl Planted {
     /// One worker's whole life: park until a task is ready, poll it, and again.
     fn work(&mut self, worker: usize) {
         let own: Vec<usize> = (0..TASKS).filter(|task| task % WORKERS == worker).collect();
-        let mut ready: Vec<(Ns, usize)> = own.into_iter().map(|task| (self.random(0, 4_000_000), task)).collect();
+        let mut ready: Vec<(Ns, usize)> =
+            own.into_iter().map(|task| (self.random(0, 4_000_000), task)).collect();
         if worker == WORKERS - 1 {
             ready.push((20_000_000, REAPER));
         }
         let mut now = 0;
-        while let Some(at) = ready.iter().map(|entry| entry.0).min().filter(|&at| at.max(now) < self.duration) {
+        while let Some(at) = ready.iter().map(|entry| entry.0).min().filter(|&at| at.max(now) < self.duration)
+        {
             let next = ready.iter().position(|entry| entry.0 == at).unwrap();
             let task = ready[next].1;
             if at > now {
@@ -127,7 +131,7 @@ impl Planted {
     fn poll(&mut self, worker: usize, task: usize, begin: Ns) -> Ns {
         let poll = self.begin_poll(worker, task, begin);
         let mut now = begin + self.random(8_000, 60_000);
-        now = self.call(worker, poll, now, Call::Recvfrom, StackId(0), (2_000, 9_000));
+        now = self.call(worker, poll, now, Call::Recvfrom, (2_000, 9_000));
         now += self.random(4_000, 90_000);
         let held_until = self.held_at(now);
         if let (Some(until), "sendjson") = (held_until, self.trace.tasks[task].name.as_str()) {
@@ -135,10 +139,10 @@ impl Planted {
             now = self.block(worker, poll, now, got);
         }
         if self.random(0, 40) == 0 {
-            now = self.call(worker, poll, now, Call::Fsync, FSYNC, (300_000, 2_500_000));
+            now = self.call(worker, poll, now, Call::Fsync, (300_000, 2_500_000));
         }
         now += self.random(2_000, 40_000);
-        now = self.call(worker, poll, now, Call::Sendto, StackId(0), (3_000, 15_000));
+        now = self.call(worker, poll, now, Call::Sendto, (3_000, 15_000));
         let end = now + self.random(1_000, 8_000);
         self.end_poll(worker, poll, end);
         end
@@ -147,7 +151,7 @@ impl Planted {
     /// The reaper holds the mutex while it serialises and writes.
     fn reap(&mut self, worker: usize, begin: Ns) -> Ns {
         let poll = self.begin_poll(worker, REAPER, begin);
-        let written = self.call(worker, poll, begin + 22_000_000, Call::Write, StackId(0), (4_000_000, 6_000_000));
+        let written = self.call(worker, poll, begin + 22_000_000, Call::Write, (4_000_000, 6_000_000));
         let end = begin.max(written) + 4_000_000;
         self.end_poll(worker, poll, end);
         end
@@ -176,7 +180,9 @@ impl Planted {
         end
     }
 
-    fn call(&mut self, worker: usize, poll: u32, begin: Ns, call: Call, stack: StackId, lasts: (Ns, Ns)) -> Ns {
+    fn call(&mut self, worker: usize, poll: u32, begin: Ns, call: Call, lasts: (Ns, Ns)) -> Ns {
+        // As in a real trace, only what lasts has a stack.
+        let stack = if call == Call::Fsync { FSYNC } else { StackId(0) };
         let end = (begin + self.random(lasts.0, lasts.1)).min(self.duration);
         let begin = begin.min(end);
         let index = self.trace.calls.len() as u32;
@@ -196,7 +202,8 @@ impl Planted {
 
     fn begin_poll(&mut self, worker: usize, task: usize, begin: Ns) -> u32 {
         let index = self.trace.polls.len() as u32;
-        let woken_by = self.trace.task_wakes.iter().rposition(|wake| wake.task == task as u32).map(|wake| wake as u32);
+        let woken_by =
+            self.trace.task_wakes.iter().rposition(|wake| wake.task == task as u32).map(|wake| wake as u32);
         if let Some(wake) = woken_by {
             self.trace.task_wakes[wake as usize].led_to = Some(index);
         }
@@ -320,7 +327,9 @@ impl Planted {
                 .trace
                 .polls
                 .iter()
-                .position(|poll| poll.thread == wake.thread && poll.time.begin <= wake.at && wake.at < poll.time.end)
+                .position(|poll| {
+                    poll.thread == wake.thread && poll.time.begin <= wake.at && wake.at < poll.time.end
+                })
                 .map(|poll| poll as u32);
         }
         in_order(&mut self.trace);
@@ -407,16 +416,56 @@ fn info(duration_ns: Ns) -> Info {
 }
 
 fn strings() -> HashMap<StrId, String> {
-    [(5, "GET /sendjson"), (6, "path"), (7, "/sendjson?id=7")].map(|(id, text)| (StrId(id), text.to_string())).into()
+    [(5, "GET /sendjson"), (6, "path"), (7, "/sendjson?id=7")]
+        .map(|(id, text)| (StrId(id), text.to_string()))
+        .into()
 }
 
+/// Function, file and line.
+type Frames = &'static [(&'static str, &'static str, u32)];
+
 fn stacks() -> Stacks {
-    let listed: [(StackId, &[(&str, &str, u32)]); 6] = [
-        (SENDJSON, &[("syscall", "", 0), ("std::sys::sync::mutex::futex::Mutex::lock_contended", "std/src/sys/sync/mutex/futex.rs", 61), ("std::sync::poison::mutex::Mutex<T>::lock", "std/src/sync/poison/mutex.rs", 492), ("shop::catalogue::Catalogue::lock", "src/catalogue.rs", 27), ("shop::routes::sendjson", "src/shop.rs", 44), ("shop::main", "src/main.rs", 9)]),
-        (REAPER_UNLOCK, &[("shop::pool::reaper_serialises_json", "src/pool.rs", 54), ("shop::main", "src/main.rs", 9)]),
-        (CHECKOUT_AWAIT, &[("tokio::sync::batch_semaphore::Acquire::poll", "src/sync/batch_semaphore.rs", 650), ("tokio::sync::mutex::Mutex<T>::lock::{{closure}}", "src/sync/mutex.rs", 442), ("shop::cart::reserve", "src/cart.rs", 31), ("shop::routes::checkout", "src/shop.rs", 91)]),
-        (QUERY_AWAIT, &[("shop::db::Connection::read", "src/db.rs", 120), ("shop::db::query", "src/db.rs", 64), ("shop::routes::handler", "src/shop.rs", 43)]),
-        (FSYNC, &[("shop::audit::append", "src/audit.rs", 18), ("shop::routes::sendjson", "src/shop.rs", 47)]),
+    let listed: [(StackId, Frames); 6] = [
+        (
+            SENDJSON,
+            &[
+                ("syscall", "", 0),
+                (
+                    "std::sys::sync::mutex::futex::Mutex::lock_contended",
+                    "std/src/sys/sync/mutex/futex.rs",
+                    61,
+                ),
+                ("std::sync::poison::mutex::Mutex<T>::lock", "std/src/sync/poison/mutex.rs", 492),
+                ("shop::catalogue::Catalogue::lock", "src/catalogue.rs", 27),
+                ("shop::routes::sendjson", "src/shop.rs", 44),
+                ("shop::main", "src/main.rs", 9),
+            ],
+        ),
+        (
+            REAPER_UNLOCK,
+            &[("shop::pool::reaper_serialises_json", "src/pool.rs", 54), ("shop::main", "src/main.rs", 9)],
+        ),
+        (
+            CHECKOUT_AWAIT,
+            &[
+                ("tokio::sync::batch_semaphore::Acquire::poll", "src/sync/batch_semaphore.rs", 650),
+                ("tokio::sync::mutex::Mutex<T>::lock::{{closure}}", "src/sync/mutex.rs", 442),
+                ("shop::cart::reserve", "src/cart.rs", 31),
+                ("shop::routes::checkout", "src/shop.rs", 91),
+            ],
+        ),
+        (
+            QUERY_AWAIT,
+            &[
+                ("shop::db::Connection::read", "src/db.rs", 120),
+                ("shop::db::query", "src/db.rs", 64),
+                ("shop::routes::handler", "src/shop.rs", 43),
+            ],
+        ),
+        (
+            FSYNC,
+            &[("shop::audit::append", "src/audit.rs", 18), ("shop::routes::sendjson", "src/shop.rs", 47)],
+        ),
         (WAKER, &[("shop::db::on_readable", "src/db.rs", 203)]),
     ];
     let mut stacks = Stacks::default();

@@ -5,8 +5,9 @@
 
 import * as api from '../api.js';
 import { duration } from '../format.js';
-import { clamped, timeAt, xAt, zoomed } from '../scale.js';
+import { clamped, timeAt, zoomed } from '../scale.js';
 import { drawAxis } from '../timeline/axis.js';
+import { Hover } from '../timeline/hover.js';
 import { listen } from '../timeline/input.js';
 import { Labels } from '../timeline/labels.js';
 import { laneAt, laneOf, layout, visible } from '../timeline/layout.js';
@@ -18,30 +19,19 @@ import { Renderer } from '../timeline/renderer.js';
 import { drawRows } from '../timeline/rows.js';
 import { Tiles } from '../timeline/tiles.js';
 import { byId } from '../ui/dom.js';
-import { Tooltip } from '../ui/tooltip.js';
 
 /** @typedef {import('../types').Entry} Entry */
 /** @typedef {import('../types').Schema} Schema */
-/** @typedef {import('../types').Details} Details */
 /** @typedef {import('../state.js').Store} Store */
 /** @typedef {import('../actions.js').Actions} Actions */
 /** @typedef {import('../scheduler.js').Scheduler} Scheduler */
 
-/** How long the mouse rests before its slice is asked for, ms. */
-const REST_MS = 35;
-
 export class Timeline {
   /** @type {Entry[]} */
   #entries = [];
+  #height = 0;
+  #room = 0;
   #laid = { groups: /** @type {unknown} */ (null), pages: /** @type {unknown} */ (null), open: /** @type {unknown} */ (null) };
-  /** @type {{x: number, y: number} | null} */
-  #mouse = null;
-  /** @type {Details | null} */
-  #hovered = null;
-  /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #resting;
-  /** @type {AbortController | null} */
-  #asking = null;
   /** The row to scroll to, or how far, until it is laid out. @type {string | number | null} */
   #scrollTo = null;
   /** Called when the rows are scrolled. */
@@ -64,7 +54,12 @@ export class Timeline {
     this.minimapCanvas = byId('minimap', HTMLCanvasElement);
     this.minimap = new Renderer(this.minimapCanvas);
     this.labels = new Labels(byId('labels', HTMLDivElement), (entry) => this.#chosen(entry));
-    this.tooltip = new Tooltip(byId('tooltip', HTMLDivElement), schema);
+    this.hover = new Hover(byId('tooltip', HTMLDivElement), this.overlayCanvas, schema, (point) => this.#target(point), {
+      trace: () => store.state.summary?.id ?? '',
+      paint: () => this.paint,
+      changed: () => scheduler.request('overlay'),
+      failed: (error) => actions.fail(error),
+    });
     this.navigator = new Navigator(store, scheduler);
     this.tiles = new Tiles(schema, () => scheduler.request('rows', 'minimap'), (error) => actions.fail(error));
     this.paint = paint(schema, store.state.theme);
@@ -92,12 +87,14 @@ export class Timeline {
     });
     store.on(['summary', 'window', 'open', 'pages', 'track', 'theme'], ({ theme }) => {
       if (this.paint.theme !== theme) this.paint = paint(this.schema, theme);
-      this.#forgetHover();
+      this.hover.forget();
       scheduler.request('rows', 'minimap', 'overlay');
     });
-    store.on(['selection', 'details', 'flows', 'area'], () => scheduler.request('overlay'));
+    store.on(['details', 'flows', 'area'], () => scheduler.request('overlay'));
+    // The drawer may have opened over it.
+    store.on(['selection'], ({ selection }) => selection && actions.scrollTo(selection.row));
     this.scroller.addEventListener('scroll', () => {
-      this.#forgetHover();
+      this.hover.forget();
       this.scrolled();
       scheduler.request('rows', 'overlay');
     });
@@ -120,7 +117,7 @@ export class Timeline {
         },
         zoom: (factor, x) => this.#zoomAt(factor, x),
         span: (from, to, kind, done) => this.#span(from, to, kind, done),
-        hover: (point) => this.#hover(point),
+        hover: (point) => this.hover.move(point),
       },
       { wheelZooms: false },
     );
@@ -135,7 +132,7 @@ export class Timeline {
         pan: (dx) => this.#panBy(dx),
         zoom: (factor, x) => this.#zoomAt(factor, x),
         span: (from, to, kind, done) => this.#span(from, to, kind, done),
-        hover: (point) => this.#hover(point && { x: point.x, y: -1 }),
+        hover: (point) => this.hover.move(point && { x: point.x, y: -1 }),
       },
       { wheelZooms: true },
     );
@@ -222,12 +219,21 @@ export class Timeline {
     this.#laid = { groups, pages, open };
     const { entries, height } = layout(groups, pages, open, this.schema);
     this.#entries = entries;
-    this.spacer.style.height = `${Math.max(0, height - this.scroller.clientHeight + 24)}px`;
+    this.#height = height;
+  }
+
+  /** Room to scroll: what the viewport does not show, and a little air. */
+  #makeRoom() {
+    const room = Math.max(0, this.#height - this.scroller.clientHeight + 24);
+    if (room === this.#room) return;
+    this.#room = room;
+    this.spacer.style.height = `${room}px`;
   }
 
   #drawRows() {
     if (!this.store.state.summary) return;
     this.#layout();
+    this.#makeRoom();
     this.#scrollNow();
     const port = this.#port;
     const shown = visible(this.#entries, port.top, port.height);
@@ -277,11 +283,11 @@ export class Timeline {
   #drawOverlay() {
     const { area, details, flows, selection } = this.store.state;
     const port = this.#port;
-    const cursor = this.#mouse?.x ?? null;
+    const cursor = this.hover.point?.x ?? null;
     drawOverlay(this.overlay, this.paint, this.#entries, port, {
       cursor,
       area,
-      hovered: this.#hovered,
+      hovered: this.hover.details,
       selected: selection && details,
       arrows: flows?.arrows ?? [],
     });
@@ -305,60 +311,17 @@ export class Timeline {
     await this.actions.select({ row: lane.key, at }, { dt });
   }
 
+  /** @param {{x: number, y: number}} point */
+  #target({ x, y }) {
+    const { lane } = this.#laneAt(y);
+    return lane && { row: lane.key, ...this.#pixel(x) };
+  }
+
   /** The stretch that a pixel stands for. @param {number} x */
   #pixel(x) {
     const { window } = this.store.state;
     const ns = (window.end - window.begin) / this.#width;
     return { at: Math.max(0, timeAt(window, this.#width, x) - ns / 2), dt: ns };
-  }
-
-  #forgetHover() {
-    this.#hovered = null;
-    this.tooltip.hide();
-    if (this.#mouse) this.#hover(this.#mouse);
-  }
-
-  /** @param {{x: number, y: number} | null} point */
-  #hover(point) {
-    this.#mouse = point;
-    clearTimeout(this.#resting);
-    const lane = point && point.y >= 0 ? this.#laneAt(point.y).lane : null;
-    if (!point || !lane) {
-      this.#asking?.abort();
-      this.#hovered = null;
-      this.tooltip.hide();
-    } else if (this.#isInside(lane.key, point.x)) {
-      this.tooltip.move(point, this.overlayCanvas);
-    } else {
-      this.#resting = setTimeout(() => void this.#ask(lane.key, point), REST_MS);
-    }
-    this.scheduler.request('overlay');
-  }
-
-  /** @param {string} row @param {number} x */
-  #isInside(row, x) {
-    const hovered = this.#hovered;
-    if (!hovered || hovered.row !== row) return false;
-    const { window } = this.store.state;
-    return x >= xAt(window, this.#width, hovered.begin) && x < xAt(window, this.#width, hovered.end);
-  }
-
-  /** @param {string} row @param {{x: number, y: number}} point */
-  async #ask(row, point) {
-    this.#asking?.abort();
-    const asking = new AbortController();
-    this.#asking = asking;
-    const { at, dt } = this.#pixel(point.x);
-    try {
-      const details = await api.item(this.store.state.summary?.id ?? '', { row, at }, { dt, signal: asking.signal });
-      if (this.#asking !== asking || this.#mouse !== point) return;
-      this.#hovered = details;
-      if (details) this.tooltip.show(details, this.paint, point, this.overlayCanvas);
-      else this.tooltip.hide();
-      this.scheduler.request('overlay');
-    } catch (error) {
-      if (!asking.signal.aborted) this.actions.fail(error);
-    }
   }
 
   /** @param {Entry} entry */
@@ -388,7 +351,8 @@ export class Timeline {
 
   /** The instant under the mouse; without a mouse none. */
   get mouseTime() {
-    return this.#mouse ? timeAt(this.navigator.target, this.#width, this.#mouse.x) : null;
+    const { point } = this.hover;
+    return point ? timeAt(this.navigator.target, this.#width, point.x) : null;
   }
 
   /** What the window is, in words. */

@@ -6,7 +6,8 @@ use serde::Serialize;
 
 use super::store::Loaded;
 use super::{texts, tracks};
-use crate::analysis::rows::{Lock, RowKey};
+use crate::analysis::locks::Lock;
+use crate::analysis::rows::RowKey;
 use crate::events;
 use crate::limits::{FINDINGS, SEARCH_HITS};
 use crate::model::{Interval, Ns};
@@ -132,7 +133,7 @@ fn losses(loaded: &Loaded) -> Vec<LossText> {
         .collect()
 }
 
-/// The locks that were waited for longest; those inside polls first, since they hold up every other task too.
+/// The first locks: those that made others wait most.
 fn findings(loaded: &Loaded) -> Vec<Finding> {
     let finding = |(index, lock): (u32, &Lock)| {
         let longest = longest(loaded, lock)?;
@@ -149,9 +150,7 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
             end: longest.end,
         })
     };
-    let mut locks: Vec<(u32, &Lock)> = (0..).zip(&loaded.rows.locks).collect();
-    locks.sort_by_key(|(_, lock)| std::cmp::Reverse((lock.in_poll_ns, lock.waited_ns)));
-    locks.into_iter().take(FINDINGS).filter_map(finding).collect()
+    (0..).zip(&loaded.rows.locks).take(FINDINGS).filter_map(finding).collect()
 }
 
 fn longest(loaded: &Loaded, lock: &Lock) -> Option<Interval> {
@@ -181,7 +180,8 @@ pub(super) fn search(loaded: &Loaded, query: &str) -> Hits {
     };
     for (index, lock) in (0..).zip(&loaded.rows.locks) {
         let text = &loaded.locks[index as usize];
-        let names: Vec<&str> = [&text.label].into_iter().chain(&text.holder).chain(&text.waiters).map(String::as_str).collect();
+        let names: Vec<&str> =
+            [&text.label].into_iter().chain(&text.holder).chain(&text.waiters).map(String::as_str).collect();
         look(&names, "lock", text.label.clone(), RowKey::Lock(index), longest(loaded, lock).unwrap_or(whole));
     }
     for (index, site) in (0..).zip(&loaded.rows.sites) {

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 
 use super::store::Loaded;
 use crate::analysis::contention;
-use crate::analysis::rows::{IN_POLL, Lock, Rows, Slice, SliceKind};
+use crate::analysis::locks::Lock;
+use crate::analysis::rows::{IN_POLL, Rows, Slice, SliceKind};
 use crate::analysis::waiting::{self, Waiting};
 use crate::events::StackId;
 use crate::model::{State, Trace};
@@ -46,10 +47,14 @@ pub(super) fn task(trace: &Trace, index: u32) -> String {
     }
 }
 
-/// A thread: its name, else its number.
+/// A thread: which worker it is, else its name, else its number.
 pub(super) fn thread(trace: &Trace, index: u32) -> String {
     let thread = &trace.threads[index as usize];
-    if thread.name.is_empty() { format!("thread {}", thread.tid) } else { thread.name.clone() }
+    match &thread.worker {
+        Some((_, number)) => format!("worker {number}"),
+        None if thread.name.is_empty() => format!("thread {}", thread.tid),
+        None => thread.name.clone(),
+    }
 }
 
 /// A lock as people tell it: it bears no name, so who waits for it and who has it are what there is.
@@ -88,7 +93,8 @@ pub(super) fn locks(trace: &Trace, rows: &Rows) -> Vec<LockText> {
         };
         addresses.sort_unstable();
         addresses.dedup();
-        let blamed = addresses.iter().filter_map(|addr| held.get(addr)).flatten().map(|(stack, ns)| (*stack, *ns));
+        let blamed =
+            addresses.iter().filter_map(|addr| held.get(addr)).flatten().map(|(stack, ns)| (*stack, *ns));
         LockText { label, waiters, holder: by_function(trace, blamed).into_iter().next() }
     };
     rows.locks.iter().map(text).collect()

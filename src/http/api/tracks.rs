@@ -212,13 +212,9 @@ fn thread(loaded: &Loaded, index: u32) -> Track {
     let mut lanes: Vec<Lane> =
         (0..polls).map(|depth| lane(RowKey::Polls(index, depth), Look::Named)).collect();
     lanes.push(lane(RowKey::Thread(index), Look::States));
-    let label = match &row.worker {
-        Some((_, number)) => format!("worker {number}"),
-        None => texts::thread(&loaded.trace, index),
-    };
     Track {
         key: RowKey::Thread(index).to_string(),
-        label,
+        label: texts::thread(&loaded.trace, index),
         note: format!("tid {}", row.tid),
         lanes,
         begin: row.life.begin,
