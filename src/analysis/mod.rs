@@ -1,4 +1,6 @@
 //! Questions to a [`Trace`](crate::model::Trace): pure, no I/O.
+//!
+//! Each file answers one kind of question and cannot fail: what is not known is said to be unknown.
 
 pub mod contention;
 pub mod convoy;
