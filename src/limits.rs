@@ -133,3 +133,7 @@ pub const EXPORT_BLOCKS: usize = 4;
 
 /// Bytes that the command reads from a service at a time.
 pub const READ_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Numbers of tasks or spans beside the first one seen that a reader keeps in an array, four bytes each. Others: in a
+/// map, slower.
+pub const DENSE_IDS: usize = 1 << 20;

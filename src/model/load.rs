@@ -1,16 +1,17 @@
 //! Bytes to a [`Trace`].
 //!
-//! Finds the sections, merges the runs of all threads in time order, turns ticks into nanoseconds from the capture's
-//! start, and lets the [`Builder`](super::timeline::Builder) pair beginnings with ends. Events from before the window
-//! are context: they open what was open, and count for nothing. Names and refined states come last, when the stacks
-//! are known. Reads no files: symbols are those that the trace brings.
+//! Finds the sections, merges the runs of all threads in time order, turns ticks into nanoseconds, and lets the
+//! [`Builder`] pair beginnings with ends. Events from before the window are context: they open what was open when it
+//! began, and count for nothing; those after it are left out. Then the trace is cut to the window, and names and
+//! states follow from its tables. Reads no files: symbols are those that the trace brings.
 
 use std::collections::HashMap;
 
+use super::merge::{Merge, Step};
+use super::time::Clock;
 use super::timeline::Builder;
-use super::{Info, Ns, Trace, merge, states};
-use crate::clock::{Sync, Timebase};
-use crate::events::{Event, ThreadId};
+use super::{Info, Ns, Trace, states, window};
+use crate::events::{KINDS, ThreadId};
 use crate::format::file::{File, FileError, Problem};
 
 /// Reads a trace: as much as is valid, together with what is wrong.
@@ -28,57 +29,57 @@ use crate::format::file::{File, FileError, Problem};
 /// ```
 pub fn load(bytes: &[u8]) -> Result<(Trace, Vec<Problem>), FileError> {
     let file = File::parse(bytes)?;
-    let window = Window::of(&file);
-    let mut clock = window.clock();
-    let mut builder = Builder::new(window.duration);
-    let mut problems = file.problems.clone();
-    let broken = merge::merge(&file, |thread, ticks, event| {
-        if ticks <= window.end_ticks {
-            let inside = ticks >= window.start_ticks;
-            builder.event(
-                thread,
-                clock.nanos(ticks).saturating_sub(window.start_ns).min(window.duration),
-                inside,
-                event,
-            );
+    let merge = Merge::new(&file);
+    let window = Window::of(&file, merge.first_ticks());
+    let mut clock = window.clock.clone();
+    let mut builder = Builder::new(window.end_ns - window.zero_ns);
+    let broken = merge.run(|step| match step {
+        Step::Event(thread, ticks, event) => {
+            if ticks <= window.end_ticks {
+                if ticks >= window.start_ticks {
+                    builder.count_kind(&event);
+                }
+                let at = clock.ascending_nanos(ticks).min(window.end_ns);
+                builder.event(thread, at.saturating_sub(window.zero_ns), event);
+            }
         }
+        Step::Gap(thread) => builder.gap(thread),
     });
-    problems.extend(broken);
     let mut trace = builder.finish();
+    window::cut(&mut trace, window.start_ns - window.zero_ns);
     trace.info = info(&file, &window);
-    take_tables(&mut trace, &file);
-    name(&mut trace, &file);
+    let mut problems = file.problems.clone();
+    problems.extend(broken);
+    take_tables(&mut trace, file);
     states::refine(&mut trace);
     Ok((trace, problems))
 }
 
-/// The capture's window in ticks, and what it is in nanoseconds.
+/// The capture's window.
 struct Window {
-    timebase: Timebase,
+    clock: Clock,
     start_ticks: u64,
     end_ticks: u64,
     start_ns: u64,
-    duration: Ns,
+    end_ns: u64,
+    /// The first event's time or the start's, whichever is earlier: from it the builder's times count.
+    zero_ns: u64,
 }
 
 impl Window {
-    fn of(file: &File<'_>) -> Window {
-        let timebase = file.timebase();
-        let first = || file.runs.iter().map(|run| run.head.base_ticks).min().unwrap_or_default();
-        let start_ticks = if file.header.start_ticks == 0 { first() } else { file.header.start_ticks };
+    fn of(file: &File<'_>, first_ticks: Option<u64>) -> Window {
+        let clock = Clock::new(&file.timebase());
+        let first_ticks = first_ticks.unwrap_or(file.header.start_ticks);
+        let start_ticks = if file.header.start_ticks == 0 { first_ticks } else { file.header.start_ticks };
         let end_ticks = file.end.map_or_else(|| last_ticks(file), |end| end.end_ticks).max(start_ticks);
-        let start_ns = timebase.nanos(start_ticks);
-        let duration = timebase.nanos(end_ticks).saturating_sub(start_ns);
-        Window { timebase, start_ticks, end_ticks, start_ns, duration }
+        let start_ns = clock.nanos(start_ticks);
+        let end_ns = clock.nanos(end_ticks).max(start_ns);
+        let zero_ns = clock.nanos(first_ticks).min(start_ns);
+        Window { clock, start_ticks, end_ticks, start_ns, end_ns, zero_ns }
     }
 
-    fn clock(&self) -> Clock<'_> {
-        Clock {
-            timebase: &self.timebase,
-            from: Sync { ticks: 1, monotonic_ns: 0, realtime_ns: 0 },
-            until: 0,
-            rate: 0.0,
-        }
+    fn duration(&self) -> Ns {
+        self.end_ns - self.start_ns
     }
 }
 
@@ -86,42 +87,6 @@ impl Window {
 fn last_ticks(file: &File<'_>) -> u64 {
     let last = |run| file.events(run).map_while(Result::ok).last().map(|stamped| stamped.ticks);
     file.runs.iter().filter_map(last).max().unwrap_or_default()
-}
-
-/// Ticks to nanoseconds by the current stretch between two syncs: a multiplication where [`Timebase::nanos`] searches
-/// and divides. Agrees with it to the nanosecond's rounding, and is as monotone.
-struct Clock<'a> {
-    timebase: &'a Timebase,
-    from: Sync,
-    until: u64,
-    rate: f64,
-}
-
-impl Clock<'_> {
-    #[inline]
-    fn nanos(&mut self, ticks: u64) -> u64 {
-        if ticks < self.from.ticks || ticks >= self.until {
-            self.find(ticks);
-        }
-        match ticks.checked_sub(self.from.ticks) {
-            Some(since) => self.from.monotonic_ns + (since as f64 * self.rate) as u64,
-            None => self.timebase.nanos(ticks),
-        }
-    }
-
-    #[cold]
-    fn find(&mut self, ticks: u64) {
-        let syncs = self.timebase.syncs();
-        let after = syncs.partition_point(|sync| sync.ticks <= ticks);
-        self.until = syncs.get(after).map_or(u64::MAX, |sync| sync.ticks);
-        if let (Some(&from), [.., a, b]) = (syncs[..after].last(), &syncs[..(after + 1).min(syncs.len())]) {
-            self.from = from;
-            self.rate = (b.monotonic_ns - a.monotonic_ns) as f64 / (b.ticks - a.ticks) as f64;
-        } else {
-            // Before the first sync, or with one only: rare enough for the slow way.
-            self.from = Sync { ticks: u64::MAX, monotonic_ns: 0, realtime_ns: 0 };
-        }
-    }
 }
 
 fn info(file: &File<'_>, window: &Window) -> Info {
@@ -132,25 +97,39 @@ fn info(file: &File<'_>, window: &Window) -> Info {
         program: header.program.clone(),
         start_realtime_ns: header.start_realtime_ns,
         start_monotonic_ns: header.start_monotonic_ns,
-        duration_ns: window.duration,
+        duration_ns: window.duration(),
         wait_stack_ns: header.wait_stack_ns,
         call_stack_ns: header.call_stack_ns,
         sources: header.sources.clone(),
-        notes: header.notes.clone(),
+        notes: notes(file, window),
         complete: file.end.is_some(),
     }
 }
 
-fn take_tables(trace: &mut Trace, file: &File<'_>) {
-    trace.strings = file.strings.iter().map(|(&id, &text)| (id, text.to_owned())).collect();
-    trace.stacks.addresses = file.stacks.clone();
-    trace.stacks.modules = file.modules.clone();
-    trace.stacks.modules.sort_by_key(|module| module.start);
-    trace.stacks.symbols =
-        file.symbols.iter().map(|symbol| (symbol.address, symbol.frames.clone())).collect();
+/// The writer's notes, and what reading the clock showed.
+fn notes(file: &File<'_>, window: &Window) -> Vec<(String, String)> {
+    let mut notes = file.header.notes.clone();
+    for sleep in &window.clock.sleeps {
+        let after = sleep.after_ns.saturating_sub(window.start_ns) as f64 / 1e9;
+        let text = format!("the machine slept for {:.1} s, {after:.1} s into the capture", sleep.seconds);
+        notes.push(("clock".into(), text));
+    }
+    notes
 }
 
-/// Threads get their names and tids, tasks theirs, once the strings are known.
+/// Strings, stacks and what they mean; then threads, tasks and counters get their names.
+fn take_tables(trace: &mut Trace, file: File<'_>) {
+    name(trace, &file);
+    let known = KINDS.iter().map(|spec| spec.id).max().unwrap_or_default();
+    trace.kinds.truncate(file.unknown_kinds.keys().copied().fold(known, u8::max) as usize + 1);
+    trace.unknown_kinds = file.unknown_kinds.into_iter().collect();
+    trace.strings = file.strings.iter().map(|(&id, &text)| (id, text.to_owned())).collect();
+    trace.stacks.addresses = file.stacks;
+    trace.stacks.modules = file.modules;
+    trace.stacks.modules.sort_by_key(|module| module.start);
+    trace.stacks.symbols = file.symbols.into_iter().map(|symbol| (symbol.address, symbol.frames)).collect();
+}
+
 fn name(trace: &mut Trace, file: &File<'_>) {
     let known: HashMap<ThreadId, _> = file.threads.iter().map(|info| (info.thread, info)).collect();
     let text = |id| file.text(id).to_owned();
@@ -160,7 +139,8 @@ fn name(trace: &mut Trace, file: &File<'_>) {
         if let Some(info) = info.filter(|info| thread.name_id.0 == 0 || info.name.0 != 0) {
             thread.name_id = info.name;
         }
-        thread.name = text(thread.name_id);
+        // kymo's number 0 loses events on behalf of threads that found no slot.
+        thread.name = if thread.id.0 == 0 { "threads without a slot".into() } else { text(thread.name_id) };
         if let Some((runtime, _)) = &mut thread.worker {
             *runtime = text(thread.runtime_id);
         }
@@ -172,9 +152,5 @@ fn name(trace: &mut Trace, file: &File<'_>) {
     for counter in &mut trace.counters {
         counter.name = text(counter.name_id);
     }
-}
-
-/// Whether an event belongs to kymo's own thread: it tells of others.
-pub(super) fn is_told(event: &Event) -> bool {
-    matches!(event, Event::ClockSync(_) | Event::Loss(_))
+    trace.counters.sort_by(|a, b| a.name.cmp(&b.name));
 }

@@ -7,17 +7,23 @@
 //!
 //! Does not know HTTP, files' paths or a running session.
 
+mod gaps;
 mod ids;
 mod image;
 pub mod load;
 pub mod machinery;
 mod mapped;
+mod marks;
 mod merge;
 mod source_path;
 pub mod stacks;
 mod states;
 pub mod symbols;
+mod tasks;
+mod threads;
+mod time;
 mod timeline;
+mod window;
 
 use crate::events::{
     Call, Fd, LossReason, PollOutcome, StackId, StrId, TaskId, TaskOutcome, ThreadId, WaitKind, WaitOutcome,
@@ -42,7 +48,8 @@ pub struct Interval {
     pub begin: Ns,
     /// Nanosecond after the last one.
     pub end: Ns,
-    /// It began before the capture, or had not ended when the capture did.
+    /// One of its sides was not seen: it began before the capture, had not ended when the capture did, or its end was
+    /// lost.
     pub open: bool,
 }
 
@@ -420,6 +427,8 @@ pub struct Trace {
     pub losses: Vec<Loss>,
     /// Events inside the capture's window, by the number of their kind.
     pub kinds: Vec<u64>,
+    /// Names of the kinds that only a newer kymo knows, as the file's schema has them.
+    pub unknown_kinds: std::collections::BTreeMap<u8, String>,
     /// Interned strings, by id.
     pub strings: std::collections::HashMap<StrId, String>,
     /// Stacks and what their addresses mean.
