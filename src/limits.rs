@@ -137,3 +137,11 @@ pub const READ_BUFFER_BYTES: usize = 64 * 1024;
 /// Numbers of tasks or spans beside the first one seen that a reader keeps in an array, four bytes each. Others: in a
 /// map, slower.
 pub const DENSE_IDS: usize = 1 << 20;
+
+/// Bytes of names and paths that one section of symbols may stand for. More: its other symbols are left out, and the
+/// trace's problems say so.
+pub const SYMBOL_TEXT_BYTES: usize = 256 * 1024 * 1024;
+
+/// How often a damaged file's length may be checksummed in vain in search of valid sections. More: what follows is
+/// given up, and reported as damaged.
+pub const RECOVERY_PASSES: usize = 8;

@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::events::KINDS;
+use crate::events::kind;
 use crate::format::file::Problem;
 use crate::model::{Ns, State, StateChange, Trace};
 
@@ -117,10 +117,14 @@ pub fn stat(trace: &Trace, problems: &[Problem]) -> Stat {
     }
 }
 
+/// Kinds that only a newer kymo knows have the name that the file gives them.
 fn kinds(trace: &Trace) -> BTreeMap<String, u64> {
-    let named =
-        KINDS.iter().filter_map(|spec| Some((spec.name.to_owned(), *trace.kinds.get(usize::from(spec.id))?)));
-    named.filter(|(_, count)| *count > 0).collect()
+    let name = |id: u8| match kind(id) {
+        Some(spec) => spec.name.to_owned(),
+        None => trace.unknown_kinds.get(&id).cloned().unwrap_or_else(|| format!("kind {id}")),
+    };
+    let counted = (0..=u8::MAX).zip(&trace.kinds).filter(|(_, count)| **count > 0);
+    counted.map(|(id, count)| (name(id), *count)).collect()
 }
 
 /// Nanoseconds by state.

@@ -1,9 +1,10 @@
 //! A run of events read: bytes of one section to stamped [`Event`]s.
 //!
 //! Kinds that this version doesn't know are stepped over by the number of arguments that the file's schema gives
-//! them; arguments that a newer writer added to a known kind are stepped over too.
+//! them; arguments that a newer writer added to a known kind are stepped over too, and those that an older one did not
+//! have yet are 0.
 
-use crate::events::{Event, KINDS};
+use crate::events::{Event, KINDS, kind};
 use crate::wire::{Reader, WireError};
 
 /// How many arguments each kind has in a file, by its number on the wire.
@@ -25,6 +26,12 @@ impl Default for Arity {
 }
 
 impl Arity {
+    /// How many arguments a kind has in the file; `None` for one that it can't hold.
+    #[inline]
+    pub fn get(&self, id: u8) -> Option<u8> {
+        self.args[usize::from(id)]
+    }
+
     /// Notes what a file's schema says of one kind.
     pub fn set(&mut self, id: u8, args: u8) {
         self.args[usize::from(id)] = Some(args);
@@ -59,6 +66,7 @@ pub enum DecodeError {
 /// Iterates over the events of one run. Ends at the first error.
 #[derive(Debug, Clone)]
 pub struct Events<'a> {
+    bytes: &'a [u8],
     reader: Reader<'a>,
     ticks: u64,
     arity: &'a Arity,
@@ -68,7 +76,7 @@ pub struct Events<'a> {
 impl<'a> Events<'a> {
     /// Of `bytes`, whose first event is `base_ticks` plus its delta.
     pub fn new(bytes: &'a [u8], base_ticks: u64, arity: &'a Arity) -> Events<'a> {
-        Events { reader: Reader::new(bytes), ticks: base_ticks, arity, failed: false }
+        Events { bytes, reader: Reader::new(bytes), ticks: base_ticks, arity, failed: false }
     }
 
     #[inline]
@@ -76,13 +84,32 @@ impl<'a> Events<'a> {
         let offset = self.reader.offset();
         let id = self.reader.byte()?;
         self.ticks = self.ticks.wrapping_add(self.reader.u64()?);
-        let args = self.arity.args[usize::from(id)].ok_or(DecodeError::UnknownKind { id, offset })?;
-        let known = Event::read_args(id, &mut self.reader)?;
-        let stepped = known.map_or(0, |_| KINDS[usize::from(id) - 1].args.len() as u8);
-        for _ in stepped..args {
+        let args = self.arity.get(id).ok_or(DecodeError::UnknownKind { id, offset })?;
+        let known = kind(id).map_or(0, |spec| spec.args.len() as u8);
+        let event = if args < known { self.older(id, args, known)? } else { self.same(id, args - known)? };
+        Ok(Stamped { ticks: self.ticks, event })
+    }
+
+    /// An event with `more` arguments than this version knows, mostly none.
+    #[inline]
+    fn same(&mut self, id: u8, more: u8) -> Result<Event, WireError> {
+        let event = Event::read_args(id, &mut self.reader)?.unwrap_or(Event::Unknown { id });
+        for _ in 0..more {
             self.reader.u64()?;
         }
-        Ok(Stamped { ticks: self.ticks, event: known.unwrap_or(Event::Unknown { id }) })
+        Ok(event)
+    }
+
+    /// An event of a writer that knew only the first `args` of its arguments.
+    #[cold]
+    fn older(&mut self, id: u8, args: u8, known: u8) -> Result<Event, WireError> {
+        let begin = self.reader.offset();
+        for _ in 0..args {
+            self.reader.u64()?;
+        }
+        let mut bytes = self.bytes[begin..self.reader.offset()].to_vec();
+        bytes.resize(bytes.len() + usize::from(known - args), 0);
+        Ok(Event::read_args(id, &mut Reader::new(&bytes))?.unwrap_or(Event::Unknown { id }))
     }
 }
 

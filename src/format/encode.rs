@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 
-use super::{End, EventsHead, Frame, Header, MAGIC, MARK, Module, Section, Symbol, ThreadInfo};
+use super::{End, EventsHead, Frame, Header, MAGIC, MARK, Module, Section, Symbol, ThreadInfo, VERSION};
 use crate::events::{ArgKind, KINDS};
 use crate::wire::{put_bytes, put_u64};
 
@@ -18,7 +18,7 @@ pub fn magic(out: &mut Vec<u8>) {
 pub fn section(out: &mut Vec<u8>, kind: Section, write: impl FnOnce(&mut Vec<u8>)) {
     let head = out.len();
     out.extend_from_slice(&MARK);
-    out.extend_from_slice(&[kind as u8, 0, 0, 0]);
+    out.extend_from_slice(&[kind as u8, VERSION, 0, 0]);
     out.extend_from_slice(&[0; 8]);
     let payload = out.len();
     write(out);
@@ -28,7 +28,7 @@ pub fn section(out: &mut Vec<u8>, kind: Section, write: impl FnOnce(&mut Vec<u8>
     out[head + 12..payload].copy_from_slice(&checksum.to_le_bytes());
 }
 
-/// CRC-32C over type, length and payload.
+/// CRC-32C over type, version, length and payload.
 pub(super) fn checksum(type_and_length: &[u8], payload: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(type_and_length), payload)
 }
@@ -66,6 +66,22 @@ pub fn schema(out: &mut Vec<u8>) {
                 put_text(out, kind.word());
                 let words: &[&str] = if let ArgKind::Name(words) = kind { words } else { &[] };
                 put_list(out, words, |out, word| put_text(out, word));
+            });
+        });
+    });
+}
+
+/// Appends a schema as another version may write it: number, name and number of arguments of each kind.
+pub fn foreign_schema(out: &mut Vec<u8>, kinds: &[(u8, String, u8)]) {
+    section(out, Section::Schema, |out| {
+        put_list(out, kinds, |out, (id, name, args)| {
+            out.push(*id);
+            put_text(out, name);
+            put_text(out, "");
+            put_list(out, &vec![(); usize::from(*args)], |out, ()| {
+                put_text(out, "");
+                put_text(out, "");
+                put_u64(out, 0);
             });
         });
     });

@@ -5,16 +5,18 @@
 //! sections that it touches and nothing else. Events are indexed, not decoded; nothing is allocated on the word of
 //! an unchecked length.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 
 use super::decode::{Arity, Events};
 use super::encode::checksum;
 use super::{
     End, EventsHead, Frame, Header, Lane, MAGIC, MARK, Module, SECTION_HEAD, Section, Symbol, ThreadInfo,
+    VERSION,
 };
 use crate::clock::{Sync, Timebase};
 use crate::events::{Event, StackId, StrId, ThreadId};
-use crate::limits::SECTION_BYTES;
+use crate::limits::{RECOVERY_PASSES, SECTION_BYTES, SYMBOL_TEXT_BYTES};
 use crate::wire::{Reader, WireError};
 
 /// A file that can't be read at all.
@@ -27,9 +29,9 @@ pub enum FileError {
     #[error("the trace has format version {found}, this kymo reads version {known}")]
     Version {
         /// What the file says.
-        found: u8,
+        found: u32,
         /// What we read.
-        known: u8,
+        known: u32,
     },
     /// No section survived.
     #[error("the trace has no valid section ({bytes} bytes, first problem: {problem})")]
@@ -130,9 +132,9 @@ impl<'a> File<'a> {
     /// # Errors
     /// [`FileError`] if there is nothing to use at all; anything less is in [`File::problems`].
     pub fn parse(bytes: &'a [u8]) -> Result<File<'a>, FileError> {
-        check_magic(bytes)?;
-        let mut file = File::default();
+        let mut file = File { problems: check_magic(bytes)?.into_iter().collect(), ..File::default() };
         let mut at = MAGIC.len();
+        let mut search = Search::of(bytes);
         let mut valid = 0;
         let mut has_header = false;
         while at < bytes.len() {
@@ -143,7 +145,7 @@ impl<'a> File<'a> {
                     file.take(number, payload, at);
                     at += SECTION_HEAD + payload.len();
                 }
-                Err(reason) => at = file.skip_damage(bytes, at, reason),
+                Err(reason) => at = file.skip_damage(&mut search, at, reason),
             }
         }
         if valid == 0 {
@@ -190,14 +192,14 @@ impl<'a> File<'a> {
     }
 
     /// Notes the damage from `at` on and finds the next valid section, or the end.
-    fn skip_damage(&mut self, bytes: &[u8], at: usize, reason: &'static str) -> usize {
-        let next = (at + 1..bytes.len().saturating_sub(MARK.len()))
-            .find(|&next| bytes[next..].starts_with(&MARK) && section_at(bytes, next).is_ok());
+    fn skip_damage(&mut self, search: &mut Search<'_>, at: usize, reason: &'static str) -> usize {
+        let next = search.valid_section_after(at);
+        let end = next.unwrap_or(search.bytes.len());
         self.problems.push(match next {
             None if reason == CUT => Problem::Truncated { offset: at },
-            _ => Problem::Damaged { offset: at, length: next.unwrap_or(bytes.len()) - at, reason },
+            _ => Problem::Damaged { offset: at, length: end - at, reason },
         });
-        next.unwrap_or(bytes.len())
+        end
     }
 
     fn take(&mut self, number: u8, payload: &'a [u8], offset: usize) {
@@ -251,6 +253,10 @@ impl<'a> File<'a> {
         for index in 0..reader.u64()? {
             let frames = read_count(reader)?;
             let addresses = (0..frames).map(|_| reader.u64()).collect::<Result<Vec<_>, _>>()?;
+            // An empty stack says what a missing one says.
+            if addresses.is_empty() {
+                continue;
+            }
             self.stacks.insert(StackId(first.wrapping_add(index as u32)), addresses);
         }
         Ok(())
@@ -259,21 +265,85 @@ impl<'a> File<'a> {
 
 const CUT: &str = "the file ends inside it";
 
-fn check_magic(bytes: &[u8]) -> Result<(), FileError> {
-    if bytes.len() < MAGIC.len() || bytes[..4] != MAGIC[..4] {
-        return Err(FileError::NotATrace);
+/// Whether the bytes are a trace of our version. A damaged beginning does not count if a section of ours follows it.
+fn check_magic(bytes: &[u8]) -> Result<Option<Problem>, FileError> {
+    let magic = &bytes[..bytes.len().min(MAGIC.len())];
+    if *magic == MAGIC {
+        return Ok(None);
     }
-    match bytes[..MAGIC.len()] == MAGIC {
-        true => Ok(()),
-        false => Err(FileError::Version { found: bytes[7], known: MAGIC[7] }),
+    if section_at(bytes, MAGIC.len()).is_ok() {
+        let (length, reason) = (MAGIC.len(), "it should be `kymo` and the version");
+        return Ok(Some(Problem::Damaged { offset: 0, length, reason }));
+    }
+    if !magic.is_empty() && MAGIC.starts_with(magic) {
+        let problem = Problem::Truncated { offset: 0 }.to_string();
+        return Err(FileError::Empty { bytes: bytes.len(), problem });
+    }
+    match *magic {
+        [b'k', b'y', b'm', b'o', a, b, c, d] => {
+            Err(FileError::Version { found: u32::from_be_bytes([a, b, c, d]), known: u32::from(VERSION) })
+        }
+        _ => Err(FileError::NotATrace),
+    }
+}
+
+/// Looks for sections where damage is.
+struct Search<'a> {
+    bytes: &'a [u8],
+    /// Bytes that may still be checksummed in vain: a file that is all marks must not cost its length squared.
+    patience: usize,
+}
+
+impl<'a> Search<'a> {
+    fn of(bytes: &'a [u8]) -> Search<'a> {
+        Search { bytes, patience: bytes.len().saturating_mul(RECOVERY_PASSES) }
+    }
+
+    fn valid_section_after(&mut self, at: usize) -> Option<usize> {
+        let last = self.bytes.len().saturating_sub(SECTION_HEAD);
+        for next in at + 1..=last {
+            if !self.bytes[next..].starts_with(&MARK) {
+                continue;
+            }
+            let Ok((_, payload, checksum)) = section_head(self.bytes, next) else { continue };
+            if checksum.holds(payload) {
+                return Some(next);
+            }
+            self.patience = self.patience.checked_sub(payload.len())?;
+        }
+        None
     }
 }
 
 /// Type and payload of the section at `at`, if its head and checksum hold.
 fn section_at(bytes: &[u8], at: usize) -> Result<(u8, &[u8]), &'static str> {
-    let head = bytes.get(at..at + SECTION_HEAD).ok_or(CUT)?;
+    let (number, payload, checksum) = section_head(bytes, at)?;
+    match checksum.holds(payload) {
+        true => Ok((number, payload)),
+        false => Err("its checksum does not hold"),
+    }
+}
+
+/// What a section's head says its checksum is.
+struct Checksum<'a> {
+    head: &'a [u8],
+    said: u32,
+}
+
+impl Checksum<'_> {
+    fn holds(&self, payload: &[u8]) -> bool {
+        checksum(self.head, payload) == self.said
+    }
+}
+
+/// Type, payload and checksum of the section at `at`, if its head can be one.
+fn section_head(bytes: &[u8], at: usize) -> Result<(u8, &[u8], Checksum<'_>), &'static str> {
+    let head = at.checked_add(SECTION_HEAD).and_then(|end| bytes.get(at..end)).ok_or(CUT)?;
     if head[..4] != MARK {
         return Err("no section begins there");
+    }
+    if head[5] != VERSION {
+        return Err("its section is of another version");
     }
     let word = |from: usize| u32::from_le_bytes([head[from], head[from + 1], head[from + 2], head[from + 3]]);
     let length = word(8) as usize;
@@ -281,10 +351,7 @@ fn section_at(bytes: &[u8], at: usize) -> Result<(u8, &[u8]), &'static str> {
         return Err("its length is out of range");
     }
     let payload = bytes.get(at + SECTION_HEAD..at + SECTION_HEAD + length).ok_or(CUT)?;
-    match checksum(&head[4..12], payload) == word(12) {
-        true => Ok((head[4], payload)),
-        false => Err("its checksum does not hold"),
-    }
+    Ok((head[4], payload, Checksum { head: &head[4..12], said: word(12) }))
 }
 
 /// A count of items that take at least a byte each: so it can't pass what is left.
@@ -347,10 +414,14 @@ fn read_module(record: &mut Reader<'_>) -> Result<Module, WireError> {
 
 fn read_symbols(reader: &mut Reader<'_>) -> Result<Vec<Symbol>, WireError> {
     let texts = read_list(reader, |record| record.text())?;
+    // A text that many frames name is copied as often: a forged table could make gigabytes of a few bytes.
+    let room = Cell::new(SYMBOL_TEXT_BYTES);
     let text = |record: &mut Reader<'_>| {
         let offset = record.offset();
         let index = record.u64()?;
         let text = usize::try_from(index).ok().and_then(|index| texts.get(index));
+        let left = text.and_then(|text| room.get().checked_sub(text.len()));
+        room.set(left.ok_or(WireError::OutOfRange { offset, value: index })?);
         text.map(|&text| text.to_owned()).ok_or(WireError::OutOfRange { offset, value: index })
     };
     read_list(reader, |record| {

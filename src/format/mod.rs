@@ -13,13 +13,17 @@ pub mod text;
 
 use crate::events::{StrId, ThreadId};
 
-/// First bytes of a file: name and major version. A reader of another major version refuses the file.
-pub const MAGIC: [u8; 8] = *b"kymo\0\0\0\x01";
+/// The format's major version: readers of another one refuse the file. It stands in [`MAGIC`] and in every section's
+/// head, so that neither is believed when it is damaged.
+pub const VERSION: u8 = 1;
+
+/// First bytes of a file: name and major version.
+pub const MAGIC: [u8; 8] = [b'k', b'y', b'm', b'o', 0, 0, 0, VERSION];
 
 /// First bytes of a section, by which a reader finds the next one after damage.
 pub const MARK: [u8; 4] = [0xf5, b'K', b'y', 0x9a];
 
-/// Bytes of a section's head: mark, type, three of zero, length, checksum.
+/// Bytes of a section's head: mark, type, version, two of zero, length, checksum.
 pub const SECTION_HEAD: usize = 16;
 
 /// What a section holds. Unknown ones are stepped over.
@@ -47,12 +51,22 @@ pub enum Section {
 }
 
 impl Section {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Section; 9] = [
+        Section::Header,
+        Section::Schema,
+        Section::Events,
+        Section::Strings,
+        Section::Stacks,
+        Section::Modules,
+        Section::Symbols,
+        Section::Threads,
+        Section::End,
+    ];
+
     /// The section type for a number in a file.
     pub fn from_number(number: u8) -> Option<Section> {
-        use Section::{End, Events, Header, Modules, Schema, Stacks, Strings, Symbols, Threads};
-        [Header, Schema, Events, Strings, Stacks, Modules, Symbols, Threads, End]
-            .into_iter()
-            .find(|&section| section as u8 == number)
+        Section::ALL.into_iter().find(|&section| section as u8 == number)
     }
 }
 
@@ -93,6 +107,20 @@ pub enum Lane {
     Signal = 1,
     /// The drain on its behalf: kernel switches.
     Kernel = 2,
+}
+
+impl Lane {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Lane; 3] = [Lane::Normal, Lane::Signal, Lane::Kernel];
+
+    /// The word for it, in traces as text.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Lane::Normal => "normal",
+            Lane::Signal => "signal",
+            Lane::Kernel => "kernel",
+        }
+    }
 }
 
 /// What precedes the events of one run.

@@ -7,6 +7,7 @@
 //!
 //! Does not know HTTP, files' paths or a running session.
 
+pub mod check;
 mod gaps;
 mod ids;
 mod image;

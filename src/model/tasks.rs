@@ -109,6 +109,7 @@ impl Builder {
         };
         let poll = &mut self.trace.polls[index as usize];
         close(&mut poll.time, at);
+        poll.time.open = self.threads[thread as usize].missed_poll == Some(index);
         poll.outcome = outcome;
         let task = poll.task;
         let track = &mut self.tasks[task as usize];
@@ -138,7 +139,7 @@ impl Builder {
         let task = self.trace.polls[poll as usize].task;
         let track = &mut self.tasks[task as usize];
         if matches!(track.phase, Phase::Polled(polled, _) if polled == poll) {
-            track.phase = Phase::Unknown;
+            track.phase = if track.ended.is_some() { Phase::Ended } else { Phase::Unknown };
             self.task_state(task, at, State::Unknown, Cause::None);
         }
     }
@@ -160,7 +161,9 @@ impl Builder {
         let track = &mut self.tasks[task as usize];
         if !std::mem::replace(&mut track.seen, true) {
             let states = &mut self.trace.tasks[task as usize].states;
-            states.iter_mut().for_each(|first| (first.state, first.cause) = (State::Running, Cause::Poll(poll)));
+            states
+                .iter_mut()
+                .for_each(|first| (first.state, first.cause) = (State::Running, Cause::Poll(poll)));
         }
         self.tasks[task as usize].phase = Phase::Polled(poll, None);
         self.task_state(task, at, State::Running, Cause::Poll(poll));

@@ -41,6 +41,8 @@ pub(super) struct ThreadTrack {
     seen: bool,
     /// The present event is its first: what ends now has lasted since the start.
     first: bool,
+    /// The poll whose beginning was not seen.
+    pub(super) missed_poll: Option<PollIndex>,
     pub(super) started: bool,
     pub(super) exited: bool,
     cpu: Cpu,
@@ -157,6 +159,7 @@ impl Builder {
         }
         let begin = self.missed_begin(thread, at, State::Running, Cause::Poll(poll));
         self.enter(thread, at, Inside::Poll(poll));
+        self.threads[thread as usize].missed_poll = Some(poll);
         Some(begin)
     }
 

@@ -77,7 +77,8 @@ impl Clock {
             return;
         }
         let before = Line { from: a.ticks, at_ticks: a.ticks, at_ns: a.monotonic_ns, rate: usual };
-        let awake_ticks = (u128::from(b.monotonic_ns - a.monotonic_ns) << RATE_BITS) / u128::from(usual.max(1));
+        let awake_ticks =
+            (u128::from(b.monotonic_ns - a.monotonic_ns) << RATE_BITS) / u128::from(usual.max(1));
         // Awake ticks are fewer than `b.ticks - a.ticks`, since the stretch's own rate is below the usual one.
         let from = a.ticks + awake_ticks as u64;
         self.lines.push(before);

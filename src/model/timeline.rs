@@ -217,6 +217,11 @@ pub(super) fn change(states: &mut Vec<StateChange>, at: Ns, state: State, cause:
         }
         if last.at >= at {
             (last.state, last.cause) = (state, cause);
+            if let [.., before, last] = states.as_slice()
+                && (before.state, before.cause) == (last.state, last.cause)
+            {
+                states.pop();
+            }
             return;
         }
     }

@@ -78,7 +78,11 @@ fn put_in_order(trace: &mut Trace, start: Ns) -> AllPlaces {
     // A wake from before the window stays if the poll that it led to begins in it.
     let kept_wakes: Vec<bool> = match start {
         0 => Vec::new(),
-        _ => trace.task_wakes.iter().map(|wake| wake.at >= start || leads_past(trace, wake.led_to, start)).collect(),
+        _ => trace
+            .task_wakes
+            .iter()
+            .map(|wake| wake.at >= start || leads_past(trace, wake.led_to, start))
+            .collect(),
     };
     let polls = sort(&mut trace.polls, |_, poll| inside(&poll.time), |poll| poll.time.begin);
     let suspensions =
@@ -97,13 +101,9 @@ fn put_in_order(trace: &mut Trace, start: Ns) -> AllPlaces {
     sort(&mut trace.losses, |_, loss| loss.at >= start, |loss| loss.at);
     let (used_threads, used_tasks) = if start > 0 { owners(trace) } else { Default::default() };
     let used = |used: &[bool], index: usize| used.get(index).copied().unwrap_or_default();
-    let threads = sort(
-        &mut trace.threads,
-        |index, thread| inside(&thread.life) || used(&used_threads, index),
-        |_| 0,
-    );
-    let tasks =
-        sort(&mut trace.tasks, |index, task| inside(&task.life) || used(&used_tasks, index), |_| 0);
+    let threads =
+        sort(&mut trace.threads, |index, thread| inside(&thread.life) || used(&used_threads, index), |_| 0);
+    let tasks = sort(&mut trace.tasks, |index, task| inside(&task.life) || used(&used_tasks, index), |_| 0);
     AllPlaces { threads, tasks, polls, suspensions, task_wakes, waits, calls, parks }
 }
 

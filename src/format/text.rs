@@ -1,1 +1,0 @@
-//! A trace as text, both ways: for golden tests and for people.
