@@ -108,6 +108,19 @@ fn a_task_that_is_polled_though_nobody_was_seen_to_wake_it_was_suspended_until_t
 }
 
 #[test]
+fn a_spawn_that_is_told_after_the_first_poll_says_who_the_task_is_and_that_it_did_not_live_before() {
+    let trace = trace(
+        "run 1 normal base=1000
+  1100 PollBegin task=5
+run 2 normal base=1000
+  1120 TaskSpawn task=5 name=3
+",
+    );
+    assert_eq!((trace.tasks[0].name.as_str(), trace.tasks[0].life), ("reaper", open(100, 1000)));
+    assert_eq!(states(&trace.tasks[0].states), [(100, State::Running)]);
+}
+
+#[test]
 fn a_task_that_ends_inside_its_last_poll_lives_until_that_ends() {
     let trace = trace(
         "run 1 normal base=1000

@@ -79,6 +79,12 @@ impl Builder {
             info.states.clear();
             track.phase = Phase::Runnable(None);
             self.task_state(task, at, State::Runnable, Cause::None);
+        } else if let [unknown, first, ..] = info.states.as_slice()
+            && unknown.state == State::Unknown
+        {
+            // Told late, by another thread than the one that polled it first: it did not live before that.
+            info.life.begin = first.at;
+            info.states.remove(0);
         }
         self.task_seen(task, at);
     }

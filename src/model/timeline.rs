@@ -80,23 +80,7 @@ impl Builder {
     #[cold]
     fn rare_event(&mut self, thread: ThreadIndex, at: Ns, event: Event) {
         match event {
-<<<<<<< HEAD
-            Event::TaskSpawn(spawn) => {
-                let parent = (spawn.parent.0 != 0).then(|| self.task(spawn.parent, at));
-                let index = self.task(spawn.task, at);
-                let task = &mut self.trace.tasks[index as usize];
-                (task.parent, task.name_id, task.site_id) = (parent, spawn.name, spawn.site);
-                // A spawn may be told after the first poll, from another thread: then it only says who the task is.
-                if self.tasks[index as usize].phase == Phase::Unseen {
-                    task.life = Interval { begin: at, end: at, open: true };
-                    task.states.clear();
-                    self.tasks[index as usize].phase = Phase::Runnable(None);
-                    self.task_state(index, at, State::Runnable, Cause::None);
-                }
-            }
-=======
             Event::TaskSpawn(spawn) => self.task_spawned(at, spawn),
->>>>>>> 47ac558 (model: split the builder by subject; cut to the window; gaps; a clock that knows sleep)
             Event::TaskName(name) => {
                 let parent = (name.parent.0 != 0).then(|| self.task(name.parent));
                 let index = self.task(name.task);
