@@ -471,16 +471,16 @@ fn threads_live_from_their_start_to_their_exit() {
         "run 1 normal base=1000
   1050 PollBegin task=5
 run 2 normal base=1000
-  1100 ThreadStart tid=78 creator=1 stack=4
+  1040 ThreadStart tid=78 creator=1 stack=4
   1900 ThreadExit
 run 3 normal base=1000
   1500 ThreadName name=3
 ",
     );
-    let [_, born, old] = trace.threads.as_slice() else { panic!("three threads") };
+    let [born, _, old] = trace.threads.as_slice() else { panic!("three threads") };
     assert_eq!(
         (born.life, born.tid, born.creator, born.creation_stack.0),
-        (closed(100, 900), 78, Some(0), 4)
+        (closed(40, 900), 78, Some(1), 4)
     );
     assert_eq!((old.life, old.name.as_str()), (open(0, 1000), "reaper"));
 }

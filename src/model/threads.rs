@@ -43,6 +43,8 @@ pub(super) struct ThreadTrack {
     first: bool,
     /// The poll whose beginning was not seen.
     pub(super) missed_poll: Option<PollIndex>,
+    /// It may have no events yet: which thread it is, is looked up at the end.
+    pub(super) creator: Option<ThreadId>,
     pub(super) started: bool,
     pub(super) exited: bool,
     cpu: Cpu,
@@ -238,10 +240,10 @@ impl Builder {
         creator: ThreadId,
         stack: StackId,
     ) {
-        let creator = self.thread_index.get(u64::from(creator.0));
         let info = &mut self.trace.threads[thread as usize];
-        (info.tid, info.creator, info.creation_stack) = (tid, creator, stack);
+        (info.tid, info.creation_stack) = (tid, stack);
         let track = &mut self.threads[thread as usize];
+        track.creator = Some(creator);
         if track.first {
             track.started = true;
             info.life.begin = at;

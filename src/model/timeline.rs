@@ -175,6 +175,7 @@ impl Builder {
     pub(super) fn finish(mut self) -> Trace {
         for (thread, track) in self.trace.threads.iter_mut().zip(&self.threads) {
             thread.life.open = !(track.started && track.exited);
+            thread.creator = track.creator.and_then(|id| self.thread_index.get(u64::from(id.0)));
         }
         for (task, track) in self.trace.tasks.iter_mut().zip(&self.tasks) {
             track.finish(task);
