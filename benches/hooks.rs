@@ -1,7 +1,11 @@
 //! What a hooked call costs when nothing records and when everything does, against the function behind the hook.
 //!
 //! `cargo bench --bench hooks`. The real `read` is found as the hooks find it; medians of interleaved rounds.
-#![allow(unsafe_code, reason = "calls libc by pointer, as the hooks do")]
+#![allow(
+    unsafe_code,
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "calls libc by pointer, as the hooks do"
+)]
 
 mod rounds;
 

@@ -2,6 +2,10 @@
 
 #![cfg(feature = "hooks")]
 #![allow(unsafe_code, reason = "calls libc by hand, as C programs do")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a child's, and a cancelled thread's, few calls belong together"
+)]
 
 mod recorded;
 

@@ -6,6 +6,8 @@
 //! membarrier(2) makes a running writer pass one just where its light half stands.
 
 #![allow(dead_code, unreachable_pub, reason = "the files are used in part, and not by a crate")]
+#![allow(clippy::duplicate_mod, reason = "the point: the same files on other atomics")]
+#![allow(clippy::arc_with_non_send_sync, reason = "loom runs its threads one at a time")]
 #![allow(unsafe_code, reason = "loom's cells are read and written through pointers, as in the recorder")]
 
 use kymo::{events, wire};

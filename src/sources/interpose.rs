@@ -148,15 +148,19 @@ pub(super) fn traced_call<R: CResult>(call: Call, fd: c_int, real: impl FnOnce()
 pub(super) fn keeping_errno<R>(work: impl FnOnce() -> R) -> R {
     let before = errno();
     let result = work();
-    // SAFETY: errno is this thread's own.
-    unsafe { *libc::__errno_location() = before };
+    // SAFETY: errno(3) is this thread's own, and its place never moves.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { *place = before };
     result
 }
 
 /// This thread's errno.
 pub(super) fn errno() -> c_int {
-    // SAFETY: errno is this thread's own.
-    unsafe { *libc::__errno_location() }
+    // SAFETY: errno(3) is this thread's own, and its place never moves.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: as above.
+    unsafe { *place }
 }
 
 /// The real `syscall(2)`.

@@ -58,7 +58,13 @@ impl Identity {
         Identity { number, name, site, parent: CURRENT.get() }
     }
 
+    #[cfg(not(tokio_unstable))]
     #[inline]
+    fn task(&self) -> TaskId {
+        self.number
+    }
+
+    #[cfg(tokio_unstable)]
     fn task(&self) -> TaskId {
         self.number.clone().into()
     }
