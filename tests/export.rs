@@ -2,7 +2,11 @@
 
 #[path = "oracles/mod.rs"]
 mod oracles;
+mod recorded;
 
+use std::sync::Arc;
+
+use kymo::analysis::stat::stat;
 use kymo::events::PollOutcome;
 use kymo::export::{chrome, perfetto};
 use kymo::model::{Ns, Trace};
@@ -53,18 +57,20 @@ fn agrees(trace: &Trace, bytes: &[u8], suffix: &str) {
     let queries: Vec<&str> = COUNTS.iter().copied().chain([open.as_str()]).collect();
     let perfetto = Perfetto::ask(bytes, suffix, &queries);
     let sum = |times: &mut dyn Iterator<Item = Ns>| times.sum::<Ns>();
-    let flows = trace.task_wakes.iter().filter(|wake| wake.led_to.is_some()).count();
+    // What `kymo stat --json` says.
+    let stat = serde_json::to_value(stat(trace, &[])).unwrap();
+    let counted = |key: &str| stat[key].as_u64().unwrap();
     let states = trace.tasks.iter().map(|task| task.life.end - task.states[0].at);
     let expected = [
-        (POLLS, trace.polls.len() as u64),
-        (TASK_WAKES, trace.task_wakes.len() as u64),
-        (WAITS, trace.waits.len() as u64),
-        (CALLS, trace.calls.len() as u64),
-        (PARKS, trace.parks.len() as u64),
-        (UNLOCKS, trace.wakes.len() as u64),
-        (SPANS, trace.spans.len() as u64),
-        (LOGS, trace.logs.len() as u64),
-        (FLOWS, flows as u64),
+        (POLLS, counted("polls")),
+        (TASK_WAKES, counted("task_wakes")),
+        (WAITS, counted("waits")),
+        (CALLS, counted("calls")),
+        (PARKS, counted("parks")),
+        (UNLOCKS, counted("wakes")),
+        (SPANS, counted("spans")),
+        (LOGS, counted("logs")),
+        (FLOWS, counted("flows")),
         (UNNAMED, 0),
         (NEGATIVE, 0),
         (POLLED_NS, sum(&mut trace.polls.iter().map(|poll| poll.time.duration()))),
@@ -130,4 +136,56 @@ fn polls_carry_their_task_outcome_and_times() {
     let at = trace.info.start_monotonic_ns + poll.time.begin;
     let row = serde_json::json!([at, poll.time.duration(), name, task.id.0, "panicked"]);
     assert_eq!(serde_json::json!(perfetto.rows(query)[0]), row);
+}
+
+/// A service in small: tasks that talk through channels and share locks, on two workers, with calls and spans.
+fn service() -> Trace {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime =
+        kymo::tokio::instrument(&mut builder, "main").worker_threads(2).enable_all().build().unwrap();
+    let ((), trace) = recorded::record(|| {
+        runtime.block_on(async {
+            let shared = Arc::new((tokio::sync::Mutex::new(0_u64), std::sync::Mutex::new(0_u64)));
+            let (sender, mut receiver) = tokio::sync::mpsc::channel::<u64>(4);
+            let tasks: Vec<_> = (0..20)
+                .map(|_| kymo::spawn_named("client", client(shared.clone(), sender.clone())))
+                .collect();
+            drop(sender);
+            let sum = kymo::spawn_named("server", async move {
+                let mut sum = 0;
+                while let Some(number) = receiver.recv().await {
+                    let span = kymo::span!("serve");
+                    sum += number;
+                    span.field("number", &number.to_string());
+                }
+                sum
+            });
+            for task in tasks {
+                task.await.unwrap();
+            }
+            assert_eq!(sum.await.unwrap(), 20 * 50);
+        });
+    });
+    trace
+}
+
+async fn client(
+    shared: Arc<(tokio::sync::Mutex<u64>, std::sync::Mutex<u64>)>,
+    sender: tokio::sync::mpsc::Sender<u64>,
+) {
+    for _ in 0..50 {
+        *shared.0.lock().await += 1;
+        let read = std::fs::read("/proc/self/stat").unwrap().len() as u64;
+        *shared.1.lock().unwrap() += read;
+        sender.send(1).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn a_recorded_service_agrees_too() {
+    let trace = service();
+    assert!(trace.polls.len() > 1_000 && trace.calls.len() > 1_000 && trace.spans.len() == 1_000);
+    agrees(&trace, &as_perfetto(&trace, true), ".pftrace");
+    agrees(&trace, &as_chrome(&trace), ".json");
 }

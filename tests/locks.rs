@@ -1,6 +1,6 @@
 //! A program of plain locks, recorded for real: the planted holder and waiter are named, the innocent one is not.
 
-#![cfg(all(feature = "hooks", feature = "analysis"))]
+#![cfg(all(feature = "hooks", feature = "tokio", feature = "analysis"))]
 
 #[path = "oracles/mod.rs"]
 mod oracles;
@@ -8,6 +8,7 @@ mod recorded;
 #[path = "../examples/locks/workload.rs"]
 mod workload;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -70,4 +71,46 @@ fn of_a_std_mutex() {
 #[test]
 fn of_a_parking_lot_mutex() {
     names_the_planted("::parking_lot_mutex::", workload::parking_lot_mutex::run);
+}
+
+/// A task that holds an async lock over slow work.
+async fn slow_task(lock: Arc<tokio::sync::Mutex<u64>>) {
+    for _ in 0..20 {
+        let mut guard = lock.lock().await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
+        *guard += 1;
+    }
+}
+
+/// A task that needs the lock for next to nothing.
+async fn quick_task(lock: Arc<tokio::sync::Mutex<u64>>) {
+    for _ in 0..20 {
+        *lock.lock().await += 1;
+    }
+}
+
+#[test]
+fn of_a_convoy_of_tasks() {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    let runtime =
+        kymo::tokio::instrument(&mut builder, "main").worker_threads(2).enable_all().build().unwrap();
+    let ((), trace) = recorded::record(|| {
+        runtime.block_on(async {
+            let lock = Arc::new(tokio::sync::Mutex::new(0));
+            let mut tasks = vec![kymo::spawn_named("slow", slow_task(lock.clone()))];
+            tasks.extend((0..4).map(|_| kymo::spawn_named("quick", quick_task(lock.clone()))));
+            for task in tasks {
+                task.await.unwrap();
+            }
+        });
+    });
+    let own = |rows: Vec<(f64, String)>| {
+        rows.into_iter().filter(|(_, name)| name.contains("_task")).collect::<Vec<_>>()
+    };
+    let holders = own(top(&mutex(&trace)));
+    assert!(holders[0].1.contains("slow_task"), "{holders:#?}");
+    let quick: f64 = holders.iter().filter(|(_, name)| name.contains("quick_task")).map(|(own, _)| own).sum();
+    assert!(quick < 0.02 * holders[0].0, "{holders:#?}");
+    let waiters = own(top(&block(&trace)));
+    assert!(waiters[0].1.contains("quick_task"), "{waiters:#?}");
 }

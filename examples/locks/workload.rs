@@ -10,12 +10,12 @@ const HELD: Duration = Duration::from_millis(25);
 const ELSEWHERE: Duration = Duration::from_millis(2);
 
 /// What the victim measured: begin and end of each of its waits, nanoseconds since the epoch.
-pub type Waits = Mutex<Vec<(u64, u64)>>;
+pub(crate) type Waits = Mutex<Vec<(u64, u64)>>;
 
 macro_rules! workload {
     ($(#[$doc:meta])* $name:ident, $mutex:ty, |$lock:ident| $locked:expr) => {
         $(#[$doc])*
-        pub mod $name {
+        pub(crate) mod $name {
             use super::*;
 
             /// Works slowly while it holds the lock.
@@ -28,8 +28,8 @@ macro_rules! workload {
 
             /// Looks at what the lock guards, and lets go at once.
             #[inline(never)]
-            fn peek($lock: &$mutex) -> u64 {
-                *$locked
+            fn peek($lock: &$mutex) {
+                std::hint::black_box(*$locked);
             }
 
             /// Measures how long it takes to get the lock.
@@ -41,7 +41,7 @@ macro_rules! workload {
             }
 
             /// Runs until told to stop.
-            pub fn run(stop: &AtomicBool, waits: &Waits) {
+            pub(crate) fn run(stop: &AtomicBool, waits: &Waits) {
                 let lock = <$mutex>::new(0);
                 let (start, since_epoch) = (Instant::now(), now());
                 let again = |work: &dyn Fn()| {
@@ -54,7 +54,7 @@ macro_rules! workload {
                 thread::scope(|scope| {
                     let named = |name: &str| thread::Builder::new().name(name.into());
                     let reaping = named("reaper").spawn_scoped(scope, || again(&|| reaper(&lock)));
-                    let peeking = named("peek").spawn_scoped(scope, || again(&|| drop(peek(&lock))));
+                    let peeking = named("peek").spawn_scoped(scope, || again(&|| peek(&lock)));
                     let waiting = named("victim").spawn_scoped(scope, || {
                         again(&|| {
                             let (begin, end) = victim(&lock);
@@ -85,7 +85,7 @@ fn now() -> u64 {
 }
 
 /// What the victim waited inside a window, of the waits that lie in it, nanoseconds.
-pub fn waited(waits: &Waits, from: u64, until: u64) -> u64 {
+pub(crate) fn waited(waits: &Waits, from: u64, until: u64) -> u64 {
     let waits = waits.lock().unwrap();
     let inside = waits.iter().filter(|&&(begin, end)| from <= begin && end <= until);
     inside.map(|&(begin, end)| end - begin).sum()

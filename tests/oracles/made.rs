@@ -149,10 +149,10 @@ impl Play {
     fn new(seed: u64, threads: u32, tasks: u32) -> Play {
         let mut trace = blank(0);
         for index in 0..threads {
-            thread(&mut trace, &["main", "worker", "", "\"quoted\" \\ \u{1f980}\n"][index as usize % 4]);
+            thread(&mut trace, ["main", "worker", "", "\"quoted\" \\ \u{1f980}\n"][index as usize % 4]);
         }
         for index in 0..tasks {
-            task(&mut trace, &["handle_conn", "", "reaper <b>", "ta\u{df}k"][index as usize % 4]);
+            task(&mut trace, ["handle_conn", "", "reaper <b>", "ta\u{df}k"][index as usize % 4]);
         }
         let stacks = (0..7).map(|index| {
             let names = ["lock", "read", "serve", "handle", "main", "recv", "await"];
