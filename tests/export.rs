@@ -3,8 +3,8 @@
 #[path = "oracles/mod.rs"]
 mod oracles;
 mod recorded;
-
-use std::sync::Arc;
+#[path = "oracles/service.rs"]
+mod service;
 
 use kymo::analysis::stat::stat;
 use kymo::events::PollOutcome;
@@ -128,63 +128,19 @@ fn polls_carry_their_task_outcome_and_times() {
     let last = trace.polls.len() - 1;
     trace.polls[last].outcome = PollOutcome::Panicked;
     let poll = trace.polls[last];
-    let query = "select ts, dur, name, extract_arg(arg_set_id, 'debug.task'), \
+    let query = "select ts, dur, name, extract_arg(arg_set_id, 'correlation_id'), \
         extract_arg(arg_set_id, 'debug.outcome') from slice where category = 'poll' order by ts desc limit 1";
     let perfetto = Perfetto::ask(&as_perfetto(&trace, true), ".pftrace", &[query]);
     let task = &trace.tasks[poll.task as usize];
     let name = if task.name.is_empty() { "task" } else { &task.name };
     let at = trace.info.start_monotonic_ns + poll.time.begin;
-    let row = serde_json::json!([at, poll.time.duration(), name, task.id.0, "panicked"]);
+    let row = serde_json::json!([at, poll.time.duration(), name, format!("tp:#{}", task.id.0), "panicked"]);
     assert_eq!(serde_json::json!(perfetto.rows(query)[0]), row);
-}
-
-/// A service in small: tasks that talk through channels and share locks, on two workers, with calls and spans.
-fn service() -> Trace {
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    let runtime =
-        kymo::tokio::instrument(&mut builder, "main").worker_threads(2).enable_all().build().unwrap();
-    let ((), trace) = recorded::record(|| {
-        runtime.block_on(async {
-            let shared = Arc::new((tokio::sync::Mutex::new(0_u64), std::sync::Mutex::new(0_u64)));
-            let (sender, mut receiver) = tokio::sync::mpsc::channel::<u64>(4);
-            let tasks: Vec<_> = (0..20)
-                .map(|_| kymo::spawn_named("client", client(shared.clone(), sender.clone())))
-                .collect();
-            drop(sender);
-            let sum = kymo::spawn_named("server", async move {
-                let mut sum = 0;
-                while let Some(number) = receiver.recv().await {
-                    let span = kymo::span!("serve");
-                    sum += number;
-                    span.field("number", &number.to_string());
-                }
-                sum
-            });
-            for task in tasks {
-                task.await.unwrap();
-            }
-            assert_eq!(sum.await.unwrap(), 20 * 50);
-        });
-    });
-    trace
-}
-
-async fn client(
-    shared: Arc<(tokio::sync::Mutex<u64>, std::sync::Mutex<u64>)>,
-    sender: tokio::sync::mpsc::Sender<u64>,
-) {
-    for _ in 0..50 {
-        *shared.0.lock().await += 1;
-        let read = std::fs::read("/proc/self/stat").unwrap().len() as u64;
-        *shared.1.lock().unwrap() += read;
-        sender.send(1).await.unwrap();
-        tokio::task::yield_now().await;
-    }
 }
 
 #[test]
 fn a_recorded_service_agrees_too() {
-    let trace = service();
+    let ((), trace) = recorded::record(|| service::run(50));
     assert!(trace.polls.len() > 1_000 && trace.calls.len() > 1_000 && trace.spans.len() == 1_000);
     agrees(&trace, &as_perfetto(&trace, true), ".pftrace");
     agrees(&trace, &as_chrome(&trace), ".json");

@@ -11,6 +11,9 @@ use super::packets::PACKET;
 use crate::limits::PERFETTO_BLOCK_BYTES;
 use crate::wire::put_u64;
 
+/// Measured on a recorded service, bytes and nanoseconds an event: level 1: 7.1, 50; 2: 5.0, 80; 4: 4.2, 150; 6: 4.0, 430.
+const LEVEL: Compression = Compression::new(4);
+
 /// The way from packets to bytes on their way out.
 pub(super) struct Blocks<'a> {
     out: &'a mut dyn Write,
@@ -22,7 +25,7 @@ pub(super) struct Blocks<'a> {
 
 impl<'a> Blocks<'a> {
     pub(super) fn new(compress: bool, out: &'a mut dyn Write) -> Blocks<'a> {
-        let deflate = compress.then(|| Compress::new(Compression::fast(), true));
+        let deflate = compress.then(|| Compress::new(LEVEL, true));
         Blocks { out, raw: Vec::with_capacity(PERFETTO_BLOCK_BYTES + 1024), deflate, deflated: Vec::new() }
     }
 

@@ -5,6 +5,7 @@
 //! it first.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher};
 
 use super::messages::{Callstack, Frame, InternedData, Mapping, Name, Text};
 use crate::events::StackId;
@@ -144,19 +145,58 @@ pub(super) struct Dictionary<'a> {
     /// By address and place among its inlined frames.
     frame_ids: HashMap<(u64, u32), u32>,
     frames: Vec<Row>,
-    /// Frames of each stack, outermost first.
-    stacks: HashMap<StackId, Vec<u32>>,
+    /// Numbers of the trace's stacks: their ids may be any, since files come from anywhere.
+    stack_numbers: HashMap<StackId, u32, Spread>,
+    /// Frames of each stack by its number, outermost first; none yet if it is not needed yet.
+    stacks: Vec<Option<Vec<u32>>>,
+}
+
+/// Stack ids are numbers already: one multiplication spreads them.
+#[derive(Debug, Clone, Copy, Default)]
+struct Spread;
+
+impl BuildHasher for Spread {
+    type Hasher = Multiplied;
+
+    fn build_hasher(&self) -> Multiplied {
+        Multiplied(0)
+    }
+}
+
+#[derive(Debug)]
+struct Multiplied(u64);
+
+impl Hasher for Multiplied {
+    #[inline]
+    fn write_u32(&mut self, number: u32) {
+        self.0 = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.0 = (self.0 ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        }
+    }
+
+    #[inline]
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 impl<'a> Dictionary<'a> {
     pub(super) fn new(trace: &'a Trace) -> Dictionary<'a> {
+        let known = trace.stacks.addresses.iter().filter(|(_, addresses)| !addresses.is_empty());
+        let stack_numbers: HashMap<_, _, Spread> =
+            known.zip(0..).map(|((&id, _), number)| (id, number)).collect();
         Dictionary {
             trace,
             text_ids: HashMap::new(),
             texts: Vec::new(),
             frame_ids: HashMap::new(),
             frames: Vec::new(),
-            stacks: HashMap::new(),
+            stacks: vec![None; stack_numbers.len()],
+            stack_numbers,
         }
     }
 
@@ -236,36 +276,32 @@ impl<'a> Dictionary<'a> {
         }
     }
 
-    /// Makes a stack known to a sequence; `false` if the trace does not have it.
+    /// Makes a stack known to a sequence, and gives its number there; none if the trace does not have it.
     #[inline]
-    pub(super) fn tell_stack(&mut self, stack: StackId, known: &mut Known) -> bool {
+    pub(super) fn tell_stack(&mut self, stack: StackId, known: &mut Known) -> Option<u64> {
         if stack == StackId(0) {
-            return false;
+            return None;
         }
-        if known.stacks.add(stack.0) {
-            self.introduce(stack, known);
+        let number = *self.stack_numbers.get(&stack)?;
+        if known.stacks.add(number) {
+            self.introduce(stack, number, known);
         }
-        !self.stacks[&stack].is_empty()
+        Some(u64::from(number) + 1)
     }
 
     #[cold]
-    fn introduce(&mut self, stack: StackId, known: &mut Known) {
-        if !self.stacks.contains_key(&stack) {
-            let frames = self.number_frames(stack);
-            self.stacks.insert(stack, frames);
-        }
-        let frames = &self.stacks[&stack];
-        if frames.is_empty() {
-            return;
-        }
-        known.has_fresh = true;
-        for &frame in frames {
+    fn introduce(&mut self, stack: StackId, number: u32, known: &mut Known) {
+        let numbered = self.stacks[number as usize].take();
+        let frames = numbered.unwrap_or_else(|| self.number_frames(stack));
+        for &frame in &frames {
             if known.frames.add(frame) {
                 self.tell_frame(frame, known);
             }
         }
-        let frames = frames.iter().map(|&frame| u64::from(frame)).collect();
-        known.fresh.callstacks.push(Callstack { iid: u64::from(stack.0), frames });
+        let iids = frames.iter().map(|&frame| u64::from(frame)).collect();
+        known.fresh.callstacks.push(Callstack { iid: u64::from(number) + 1, frames: iids });
+        known.has_fresh = true;
+        self.stacks[number as usize] = Some(frames);
     }
 
     fn number_frames(&mut self, stack: StackId) -> Vec<u32> {

@@ -202,9 +202,9 @@ impl Sequence {
             Flow::Begins(id) => put_fixed(&[0xf9, 0x02], id, out),
             Flow::Ends(id) => put_fixed(&[0x81, 0x03], id, out),
         }
-        if dictionary.tell_stack(event.stack, &mut self.known) {
+        if let Some(stack) = dictionary.tell_stack(event.stack, &mut self.known) {
             out.extend_from_slice(&[0xc0, 0x03]); // callstack_iid
-            put_u64(out, u64::from(event.stack.0));
+            put_u64(out, stack);
         }
     }
 

@@ -16,7 +16,12 @@ use crate::model::{Cause, Ns, Span, State, Task};
 /// Writes each task: its life, and inside it the states that it went through.
 pub(super) fn write_tasks(export: &mut Export<'_, '_>, sequence: &mut Sequence) -> io::Result<()> {
     let trace = export.trace;
-    let words = State::ALL.map(|state| export.dictionary.text(state.word()));
+    let words = Words {
+        states: State::ALL.map(|state| export.dictionary.text(state.word())),
+        threads: (0..trace.threads.len())
+            .map(|thread| export.dictionary.text(export.labels.thread(thread as u32)))
+            .collect(),
+    };
     for (index, task) in trace.tasks.iter().enumerate() {
         let name = export.labels.task(index as u32);
         let track = tracks::task(index, task, name, export);
@@ -28,6 +33,12 @@ pub(super) fn write_tasks(export: &mut Export<'_, '_>, sequence: &mut Sequence) 
         export.out.settle()?;
     }
     Ok(())
+}
+
+/// Words of states and names of threads by number.
+struct Words {
+    states: [TextId; 8],
+    threads: Vec<TextId>,
 }
 
 fn write_life<'a>(task: &'a Task, name: TextId, export: &mut Export<'a, '_>, sequence: &mut Sequence) {
@@ -48,16 +59,16 @@ fn write_life<'a>(task: &'a Task, name: TextId, export: &mut Export<'a, '_>, seq
 }
 
 /// States follow one another without a gap, each inside the task's life.
-fn write_states(task: &Task, words: &[TextId; 8], export: &mut Export<'_, '_>, sequence: &mut Sequence) {
+fn write_states(task: &Task, words: &Words, export: &mut Export<'_, '_>, sequence: &mut Sequence) {
     let ends = task.states.iter().skip(1).map(|change| change.at).chain([task.life.end]);
     for (change, end) in task.states.iter().zip(ends) {
         let (begin, end) = (change.at.max(task.life.begin), end.min(task.life.end));
         if begin >= end {
             continue;
         }
-        let (stack, thread) = about(change.cause, export);
+        let (stack, thread) = about(change.cause, words, export);
         let args = thread.map(|thread| [(Arg::Thread, Value::Text(thread))]);
-        let event = TrackEvent::new(Type::Begin, Category::TaskState, words[change.state as usize]);
+        let event = TrackEvent::new(Type::Begin, Category::TaskState, words.states[change.state as usize]);
         let event = TrackEvent { stack, args: args.as_ref().map_or(&[], |args| args.as_slice()), ..event };
         sequence.event(begin, &event, &mut export.dictionary, &mut export.out.raw);
         sequence.end(end, &mut export.out.raw);
@@ -65,15 +76,15 @@ fn write_states(task: &Task, words: &[TextId; 8], export: &mut Export<'_, '_>, s
 }
 
 /// What a task's state is about: where it awaits, or the thread that polls it.
-fn about(cause: Cause, export: &mut Export<'_, '_>) -> (StackId, Option<TextId>) {
+fn about(cause: Cause, words: &Words, export: &Export<'_, '_>) -> (StackId, Option<TextId>) {
     let trace = export.trace;
     match cause {
         Cause::Suspension(index) => {
             (trace.suspensions.get(index as usize).map_or(StackId(0), |suspension| suspension.stack), None)
         }
         Cause::Poll(index) => {
-            let thread = trace.polls.get(index as usize).map(|poll| export.labels.thread(poll.thread));
-            (StackId(0), thread.map(|thread| export.dictionary.text(thread)))
+            let poll = trace.polls.get(index as usize);
+            (StackId(0), poll.and_then(|poll| words.threads.get(poll.thread as usize).copied()))
         }
         _ => (StackId(0), None),
     }

@@ -10,7 +10,7 @@ use super::intern::{Arg, Category, Dictionary, TextId};
 use super::packets::{Flow, Sequence, TrackEvent, Type, Value};
 use super::{Export, tracks};
 use crate::analysis::waiting::Waiting;
-use crate::events::Call;
+use crate::events::{Call, PollOutcome, WaitOutcome};
 use crate::export::labels::{Labels, wait_name};
 use crate::export::rows::{Nest, Row, Rows, descriptor, notable};
 use crate::model::{CallSpan, Ns, Poll, TaskWake, ThreadIndex, Trace, Wait, Wake};
@@ -160,9 +160,8 @@ impl To<'_, '_, '_, '_> {
     fn task_wake(&mut self, index: usize, wake: &TaskWake, names: &Names) {
         let task = self.task_id(wake.task);
         let flow = wake.led_to.map_or(Flow::None, |_| Flow::Begins(flow_id(index)));
-        let args = [(Arg::Task, Value::Number(task as i64))];
         let event = TrackEvent::new(Type::Instant, Category::Wake, names.wake);
-        self.put(&TrackEvent { correlation: task, flow, stack: wake.stack, args: &args, ..event });
+        self.put(&TrackEvent { correlation: task, flow, stack: wake.stack, ..event });
     }
 
     fn wake(&mut self, wake: &Wake, names: &Names) {
@@ -176,9 +175,8 @@ impl To<'_, '_, '_, '_> {
         let task = self.task_id(poll.task);
         let flow = self.flow_into(poll);
         let mut args = Args::default();
-        args.push(Arg::Task, Value::Number(task as i64));
-        if let Some(outcome) = notable(poll.outcome) {
-            args.push(Arg::Outcome, Value::Text(self.export.dictionary.text(outcome)));
+        if notable(poll.outcome).is_some() {
+            args.push(Arg::Outcome, Value::Text(names.poll_outcomes[poll.outcome as usize]));
         }
         args.open(poll.time.open);
         let event = TrackEvent::new(Type::Begin, Category::Poll, names.task(poll.task));
@@ -209,8 +207,7 @@ impl To<'_, '_, '_, '_> {
     fn wait(&mut self, index: usize, wait: &Wait, names: &Names) {
         let mut args = Args::default();
         args.push(Arg::Address, Value::Address(wait.addr));
-        let outcome = self.export.dictionary.text(wait.outcome.word());
-        args.push(Arg::Outcome, Value::Text(outcome));
+        args.push(Arg::Outcome, Value::Text(names.wait_outcomes[wait.outcome as usize]));
         if let Some(holder) = self.export.labels.holder(index) {
             args.push(Arg::Holder, Value::Text(self.export.dictionary.text(holder)));
         }
@@ -280,6 +277,8 @@ struct Names {
     tasks: Vec<TextId>,
     calls: Vec<TextId>,
     waits: Vec<TextId>,
+    poll_outcomes: Vec<TextId>,
+    wait_outcomes: Vec<TextId>,
 }
 
 impl Names {
@@ -296,6 +295,8 @@ impl Names {
             tasks: (0..trace.tasks.len()).map(|task| dictionary.text(labels.task(task as u32))).collect(),
             calls: Call::WORDS.iter().map(|word| dictionary.text(word)).collect(),
             waits: Waiting::ALL.iter().map(|&waiting| dictionary.text(wait_name(waiting))).collect(),
+            poll_outcomes: PollOutcome::WORDS.iter().map(|word| dictionary.text(word)).collect(),
+            wait_outcomes: WaitOutcome::WORDS.iter().map(|word| dictionary.text(word)).collect(),
         }
     }
 
