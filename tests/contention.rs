@@ -4,8 +4,8 @@
 mod oracles;
 
 use kymo::analysis::contention::{Contention, blocked, held};
-use kymo::analysis::waiting::Waiting;
 use kymo::events::{PollOutcome, StackId, WaitKind, WaitOutcome};
+use kymo::model::machinery::LockKind;
 use kymo::model::{Ns, Park, Poll, Suspension, TaskWake, Trace, Wait, Wake};
 use kymo::profile::{Label, LabelValue, Profile, block, mutex};
 use oracles::made::{blank, interval, stack, task, thread};
@@ -190,7 +190,7 @@ fn a_convoy_is_blamed_on_the_one_who_held_the_lock_for_long() {
         ("app::waiter::{closure#0}".to_owned(), waited - slow),
     ];
     assert_eq!(delays(&mutex(&trace)), expected);
-    assert!(held(&trace).iter().all(|blame| blame.waiting == Waiting::Mutex));
+    assert!(held(&trace).iter().all(|blame| blame.waiting == LockKind::Mutex));
     let total = |contentions: &[Contention]| contentions.iter().map(|one| one.share.contentions).sum::<f64>();
     assert_eq!((total(&held(&trace)), total(&blocked(&trace))), (3.0, 3.0));
 }

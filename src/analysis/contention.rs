@@ -12,8 +12,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::convoy::{Convoy, Link, Woken};
 use super::split::{Share, Stretch, main_wake, split};
-use super::waiting::{self, Waiting};
+use super::waiting;
 use crate::events::StackId;
+use crate::model::machinery::LockKind;
 use crate::model::{Ns, PollIndex, Suspension, TaskIndex, ThreadIndex, Trace, Wait};
 
 /// A thread, and the task that it polled; both may be unknown.
@@ -31,7 +32,7 @@ pub struct Contention {
     /// Who.
     pub who: Who,
     /// For what.
-    pub waiting: Waiting,
+    pub waiting: LockKind,
     /// The lock's address, 0 for a task's.
     pub addr: u64,
     /// Where the waiter waited, or the holder woke; 0 if that is not known.
@@ -75,8 +76,8 @@ pub fn blocked(trace: &Trace) -> Vec<Contention> {
             share: Share { contentions: 1.0, delay_ns: suspension.time.duration() as f64 },
         });
     // A task that awaits something that nobody knows may await a timer or a socket of its own: it counts for nothing.
-    let tasks = tasks.filter(|blocked| blocked.waiting != Waiting::Unknown);
-    threads.chain(tasks).filter(|blocked| blocked.waiting.is_blocking()).collect()
+    let tasks = tasks.filter(|blocked| blocked.waiting != LockKind::Unknown);
+    threads.chain(tasks).filter(|blocked| waiting::is_blocking(blocked.waiting)).collect()
 }
 
 /// Who held locks that others waited for: one entry for each wake that is blamed, and one for each lock whose unlock
@@ -88,7 +89,7 @@ pub fn held(trace: &Trace) -> Vec<Contention> {
 }
 
 /// What a wait is for and how many it stands for, if it counts.
-fn counted(trace: &Trace, wait: &Wait) -> Option<(Waiting, f64)> {
+fn counted(trace: &Trace, wait: &Wait) -> Option<(LockKind, f64)> {
     let unseen = wait.time.open && wait.stack == StackId(0);
     let weight = weight(wait, trace.info.wait_stack_ns).filter(|_| !unseen)?;
     Some((waiting::of_wait(&trace.stacks, wait.kind, wait.stack), weight))
@@ -133,7 +134,7 @@ fn wakes_by_address(trace: &Trace) -> HashMap<u64, Vec<u32>> {
 
 /// The waits for one lock.
 struct Lock {
-    waiting: Waiting,
+    waiting: LockKind,
     waits: Vec<Stretch>,
 }
 
@@ -217,7 +218,7 @@ impl Handed {
         trace: &Trace,
         link: &Link<ThreadIndex>,
         weight: f64,
-        waiting: Waiting,
+        waiting: LockKind,
         addr: u64,
     ) -> Vec<Contention> {
         let mut blamed = Vec::new();
@@ -269,7 +270,7 @@ fn held_by_tasks(trace: &Trace) -> Vec<Contention> {
         });
         Link { begin: wait.time.begin, end: wait.time.end, woken }
     };
-    let waits: Vec<(&Suspension, Waiting, Link<TaskIndex>)> = trace
+    let waits: Vec<(&Suspension, LockKind, Link<TaskIndex>)> = trace
         .suspensions
         .iter()
         .filter(|wait| !wait.time.open)

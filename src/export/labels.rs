@@ -1,7 +1,8 @@
 //! What threads, tasks and waits are called where people read it: never nothing.
 
 use crate::analysis::contention::holders;
-use crate::analysis::waiting::{Waiting, of_waits};
+use crate::analysis::waiting::of_waits;
+use crate::model::machinery::LockKind;
 use crate::model::{Task, Thread, Trace};
 
 /// The words for a trace's threads, tasks and waits, by their index.
@@ -9,7 +10,7 @@ use crate::model::{Task, Thread, Trace};
 pub(super) struct Labels {
     threads: Vec<String>,
     tasks: Vec<String>,
-    waits: Vec<Waiting>,
+    waits: Vec<LockKind>,
     holders: Vec<Option<u32>>,
 }
 
@@ -28,8 +29,8 @@ impl Labels {
     }
 
     /// What a wait was for.
-    pub(super) fn waiting(&self, wait: usize) -> Waiting {
-        self.waits.get(wait).copied().unwrap_or(Waiting::Unknown)
+    pub(super) fn waiting(&self, wait: usize) -> LockKind {
+        self.waits.get(wait).copied().unwrap_or(LockKind::Unknown)
     }
 
     /// The thread that is blamed for most of a lock's wait.
@@ -59,20 +60,20 @@ fn task(task: &Task) -> String {
 }
 
 /// What a wait's slice is called.
-pub(super) fn wait_name(waiting: Waiting) -> &'static str {
+pub(super) fn wait_name(waiting: LockKind) -> &'static str {
     match waiting {
-        Waiting::Unknown => "wait",
-        Waiting::Mutex => "mutex wait",
-        Waiting::RwLock => "rwlock wait",
-        Waiting::Once => "once wait",
-        Waiting::Semaphore => "semaphore wait",
-        Waiting::Condvar => "condvar wait",
-        Waiting::Channel => "channel wait",
-        Waiting::Notify => "notify wait",
-        Waiting::Join => "join",
-        Waiting::Park => "park",
-        Waiting::Timer => "sleep",
-        Waiting::Io => "io wait",
-        Waiting::Idle => "idle",
+        LockKind::Unknown => "wait",
+        LockKind::Mutex => "mutex wait",
+        LockKind::RwLock => "rwlock wait",
+        LockKind::Once => "once wait",
+        LockKind::Semaphore => "semaphore wait",
+        LockKind::Condvar => "condvar wait",
+        LockKind::Channel => "channel wait",
+        LockKind::Notify => "notify wait",
+        LockKind::Join => "join",
+        LockKind::Park => "park",
+        LockKind::Timer => "sleep",
+        LockKind::Io => "io wait",
+        LockKind::Idle => "idle",
     }
 }

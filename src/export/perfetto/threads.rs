@@ -9,10 +9,10 @@ use std::io;
 use super::intern::{Arg, Category, Dictionary, TextId};
 use super::packets::{Flow, Sequence, TrackEvent, Type, Value};
 use super::{Export, tracks};
-use crate::analysis::waiting::Waiting;
 use crate::events::{Call, PollOutcome, WaitOutcome};
 use crate::export::labels::{Labels, wait_name};
 use crate::export::rows::{Nest, Row, Rows, descriptor, notable};
+use crate::model::machinery::LockKind;
 use crate::model::{CallSpan, Ns, Poll, TaskWake, ThreadIndex, Trace, Wait, Wake};
 
 /// Writes what happened on every thread.
@@ -294,7 +294,7 @@ impl Names {
             unknown: dictionary.text("unknown task"),
             tasks: (0..trace.tasks.len()).map(|task| dictionary.text(labels.task(task as u32))).collect(),
             calls: Call::WORDS.iter().map(|word| dictionary.text(word)).collect(),
-            waits: Waiting::ALL.iter().map(|&waiting| dictionary.text(wait_name(waiting))).collect(),
+            waits: LockKind::ALL.iter().map(|&waiting| dictionary.text(wait_name(waiting))).collect(),
             poll_outcomes: PollOutcome::WORDS.iter().map(|word| dictionary.text(word)).collect(),
             wait_outcomes: WaitOutcome::WORDS.iter().map(|word| dictionary.text(word)).collect(),
         }

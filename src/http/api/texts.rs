@@ -9,8 +9,9 @@ use super::store::Loaded;
 use crate::analysis::contention;
 use crate::analysis::locks::Lock;
 use crate::analysis::rows::{IN_POLL, Rows, Slice, SliceKind};
-use crate::analysis::waiting::{self, Waiting};
+use crate::analysis::waiting;
 use crate::events::StackId;
+use crate::model::machinery::LockKind;
 use crate::model::{State, Trace};
 
 /// The text on a slice, short; empty where its colour says it all.
@@ -108,7 +109,7 @@ fn lock_word(trace: &Trace, lock: &Lock, index: u32) -> &'static str {
             waiting::of_wait(&trace.stacks, wait.kind, wait.stack)
         }
     };
-    if waiting == Waiting::Unknown { "lock" } else { waiting.word() }
+    if waiting == LockKind::Unknown { "lock" } else { waiting.word() }
 }
 
 fn waiters(trace: &Trace, lock: &Lock) -> Vec<String> {
