@@ -16,9 +16,6 @@ use kymo::events::StackId;
 use kymo::model::machinery::LockKind;
 use kymo::model::stacks::Stacks;
 
-/// The id of the one stack in each [`Stacks`] here.
-const STACK: StackId = StackId(7);
-
 /// Where a stack is taken to, one at a time: whoever takes it holds [`TURN`].
 static FRAMES: Mutex<[u64; 128]> = Mutex::new([0; 128]);
 static COUNT: AtomicUsize = AtomicUsize::new(0);
@@ -35,13 +32,12 @@ fn module(module: kymo::unwind::LoadedModule) -> kymo::format::Module {
     }
 }
 
-/// The stack that was taken, with names.
-fn taken() -> Stacks {
-    let addresses = FRAMES.lock().unwrap()[..COUNT.load(Ordering::Acquire)].to_vec();
-    let modules = kymo::unwind::modules().into_iter().map(module).collect();
-    let mut stacks = Stacks { addresses: [(STACK, addresses)].into(), modules, ..Stacks::default() };
-    stacks.resolve_missing();
-    stacks
+/// The addresses of a stack.
+type Addresses = Vec<u64>;
+
+/// The stack that was taken.
+fn taken() -> Addresses {
+    FRAMES.lock().unwrap()[..COUNT.load(Ordering::Acquire)].to_vec()
 }
 
 extern "C" fn take_interrupted(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
@@ -67,7 +63,7 @@ fn sleeps(tid: i32) -> bool {
 }
 
 /// The stack of a thread that `wait` has put to sleep; `release` ends that.
-fn asleep(wait: impl FnOnce() + Send, release: impl FnOnce()) -> Stacks {
+fn asleep(wait: impl FnOnce() + Send, release: impl FnOnce()) -> Addresses {
     let _turn = TURN.lock().unwrap();
     kymo::unwind::prepare();
     handle_signals();
@@ -94,7 +90,7 @@ fn asleep(wait: impl FnOnce() + Send, release: impl FnOnce()) -> Stacks {
 }
 
 /// The stack on which a future that is polled once, and is not ready, keeps its waker.
-fn awaiting(future: impl Future) -> Stacks {
+fn awaiting(future: impl Future) -> Addresses {
     fn keep(_: *const ()) -> RawWaker {
         let mut frames = FRAMES.lock().unwrap();
         COUNT.store(kymo::unwind::capture(&mut *frames), Ordering::Release);
@@ -116,64 +112,75 @@ fn awaiting(future: impl Future) -> Stacks {
     taken()
 }
 
-/// Asserts what is waited for, and that the first frame of the program's own is in this file.
-#[track_caller]
-fn expect(kind: LockKind, stacks: &Stacks) {
-    let names = |frames: &mut dyn Iterator<Item = &kymo::format::Frame>| {
-        frames.map(|frame| format!("{} ({}:{})", frame.function, frame.file, frame.line)).collect::<Vec<_>>()
-    };
-    let all = names(&mut stacks.frames(STACK));
-    assert_eq!(stacks.wait_kind(STACK), kind, "{all:#?}");
-    let first = stacks.user_frames(STACK).next().unwrap();
-    assert!(first.file.ends_with("tests/waits.rs"), "{}: {all:#?}", first.function);
-    assert!(first.function.starts_with("waits::"), "{}: {all:#?}", first.function);
+/// Asserts of each stack what is waited for, and that the first frame of the program's own is in this file.
+fn expect(stacks: impl IntoIterator<Item = (LockKind, Addresses)>) {
+    let (kinds, addresses): (Vec<_>, Vec<_>) = stacks.into_iter().unzip();
+    let ids = || (2..).map(StackId);
+    let modules = kymo::unwind::modules().into_iter().map(module).collect();
+    let mut stacks = Stacks { addresses: ids().zip(addresses).collect(), modules, ..Stacks::default() };
+    stacks.resolve_missing();
+    for (id, kind) in ids().zip(kinds) {
+        let shown =
+            |frame: &kymo::format::Frame| format!("{} ({}:{})", frame.function, frame.file, frame.line);
+        let all: Vec<String> = stacks.frames(id).map(shown).collect();
+        assert_eq!(stacks.wait_kind(id), kind, "{all:#?}");
+        let first = stacks.user_frames(id).next().unwrap();
+        assert!(first.file.ends_with("tests/waits.rs"), "{}: {all:#?}", first.function);
+        assert!(first.function.starts_with("waits::"), "{}: {all:#?}", first.function);
+    }
 }
 
 #[test]
 fn locks_of_std() {
+    let mut stacks = Vec::new();
     let mutex = Mutex::new(0);
     let held = mutex.lock().unwrap();
-    expect(LockKind::Mutex, &asleep(|| drop(mutex.lock().unwrap()), || drop(held)));
+    stacks.push((LockKind::Mutex, asleep(|| drop(mutex.lock().unwrap()), || drop(held))));
     let lock = RwLock::new(0);
     let held = lock.write().unwrap();
-    expect(LockKind::RwLock, &asleep(|| drop(lock.read().unwrap()), || drop(held)));
+    stacks.push((LockKind::RwLock, asleep(|| drop(lock.read().unwrap()), || drop(held))));
     let held = lock.read().unwrap();
-    expect(LockKind::RwLock, &asleep(|| drop(lock.write().unwrap()), || drop(held)));
+    stacks.push((LockKind::RwLock, asleep(|| drop(lock.write().unwrap()), || drop(held))));
+    expect(stacks);
 }
 
 #[test]
 fn condvars_and_barriers_of_std() {
+    let mut stacks = Vec::new();
     let (mutex, condvar) = (Mutex::new(false), Condvar::new());
     let set = || {
         *mutex.lock().unwrap() = true;
         condvar.notify_all();
     };
     let wait = || drop(condvar.wait_while(mutex.lock().unwrap(), |set| !*set).unwrap());
-    expect(LockKind::Condvar, &asleep(wait, set));
+    stacks.push((LockKind::Condvar, asleep(wait, set)));
     let barrier = Barrier::new(2);
     let wait = || {
         barrier.wait();
     };
-    expect(LockKind::Condvar, &asleep(wait, wait));
+    stacks.push((LockKind::Condvar, asleep(wait, wait)));
+    expect(stacks);
 }
 
 #[test]
 fn channels_of_std() {
+    let mut stacks = Vec::new();
     let (sender, receiver) = mpsc::channel::<u32>();
     let receive = move || {
         receiver.recv().unwrap();
     };
-    expect(LockKind::Channel, &asleep(receive, || sender.send(1).unwrap()));
+    stacks.push((LockKind::Channel, asleep(receive, || sender.send(1).unwrap())));
     for capacity in [0, 1] {
         let (sender, receiver) = mpsc::sync_channel::<u32>(capacity);
         let full = || (0..=capacity).for_each(|_| sender.send(1).unwrap());
         let receive = move || (0..=capacity).for_each(|_| assert!(receiver.recv().is_ok()));
-        expect(LockKind::Channel, &asleep(full, receive));
+        stacks.push((LockKind::Channel, asleep(full, receive)));
     }
+    expect(stacks);
 }
 
 /// Sleeps in `wait` while another thread initializes, which `initialize` does around what it is given.
-fn initialized(initialize: impl Fn(&dyn Fn()) + Sync, wait: impl FnOnce() + Send) -> Stacks {
+fn initialized(initialize: impl Fn(&dyn Fn()) + Sync, wait: impl FnOnce() + Send) -> Addresses {
     let (inside, go) = (Barrier::new(2), Barrier::new(2));
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -191,6 +198,7 @@ fn initialized(initialize: impl Fn(&dyn Fn()) + Sync, wait: impl FnOnce() + Send
 
 #[test]
 fn what_exists_once_in_std() {
+    let mut stacks = Vec::new();
     let cell = OnceLock::new();
     let wait = || {
         cell.get_or_init(|| 2);
@@ -201,97 +209,108 @@ fn what_exists_once_in_std() {
             1
         });
     };
-    expect(LockKind::Once, &initialized(initialize, wait));
+    stacks.push((LockKind::Once, initialized(initialize, wait)));
     let once = Once::new();
-    expect(LockKind::Once, &initialized(|inside| once.call_once(inside), || once.call_once(|| ())));
+    stacks.push((LockKind::Once, initialized(|inside| once.call_once(inside), || once.call_once(|| ()))));
+    expect(stacks);
 }
 
 #[test]
 fn threads_of_std() {
+    let mut stacks = Vec::new();
     let parked = OnceLock::new();
     let park = || {
         parked.set(std::thread::current()).unwrap();
         std::thread::park();
     };
-    expect(LockKind::Park, &asleep(park, || parked.get().unwrap().unpark()));
+    stacks.push((LockKind::Park, asleep(park, || parked.get().unwrap().unpark())));
     let (sender, receiver) = mpsc::channel::<u32>();
     let join = || std::thread::spawn(move || receiver.recv().unwrap_err()).join().map(|_| ()).unwrap();
-    expect(LockKind::Join, &asleep(join, move || drop(sender)));
+    stacks.push((LockKind::Join, asleep(join, move || drop(sender))));
     let (sender, receiver) = mpsc::channel::<u32>();
     let scope = move || {
         std::thread::scope(|scope| {
             scope.spawn(move || receiver.recv());
         });
     };
-    expect(LockKind::Join, &asleep(scope, move || drop(sender)));
+    stacks.push((LockKind::Join, asleep(scope, move || drop(sender))));
+    expect(stacks);
 }
 
 #[test]
 fn locks_of_parking_lot() {
+    let mut stacks = Vec::new();
     let mutex = parking_lot::Mutex::new(0);
     let held = mutex.lock();
-    expect(LockKind::Mutex, &asleep(|| drop(mutex.lock()), || drop(held)));
+    stacks.push((LockKind::Mutex, asleep(|| drop(mutex.lock()), || drop(held))));
     let lock = parking_lot::RwLock::new(0);
     let held = lock.write();
-    expect(LockKind::RwLock, &asleep(|| drop(lock.read()), || drop(held)));
+    stacks.push((LockKind::RwLock, asleep(|| drop(lock.read()), || drop(held))));
     let held = lock.read();
-    expect(LockKind::RwLock, &asleep(|| drop(lock.write()), || drop(held)));
+    stacks.push((LockKind::RwLock, asleep(|| drop(lock.write()), || drop(held))));
     let (mutex, condvar) = (parking_lot::Mutex::new(false), parking_lot::Condvar::new());
     let set = || {
         *mutex.lock() = true;
         condvar.notify_all();
     };
-    expect(LockKind::Condvar, &asleep(|| condvar.wait_while(&mut mutex.lock(), |set| !*set), set));
+    stacks.push((LockKind::Condvar, asleep(|| condvar.wait_while(&mut mutex.lock(), |set| !*set), set)));
     let once = parking_lot::Once::new();
-    expect(LockKind::Once, &initialized(|inside| once.call_once(inside), || once.call_once(|| ())));
+    stacks.push((LockKind::Once, initialized(|inside| once.call_once(inside), || once.call_once(|| ()))));
+    expect(stacks);
 }
 
 #[test]
 fn tokio_on_a_thread() {
+    let mut stacks = Vec::new();
     let mutex = tokio::sync::Mutex::new(0);
     let held = mutex.try_lock().unwrap();
-    expect(LockKind::Mutex, &asleep(|| drop(mutex.blocking_lock()), || drop(held)));
+    stacks.push((LockKind::Mutex, asleep(|| drop(mutex.blocking_lock()), || drop(held))));
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<u32>(1);
     let receive = || drop(receiver.blocking_recv());
-    expect(LockKind::Channel, &asleep(receive, || drop(sender)));
+    stacks.push((LockKind::Channel, asleep(receive, || drop(sender))));
     let (sender, receiver) = tokio::sync::oneshot::channel::<u32>();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
-    expect(LockKind::Idle, &asleep(|| drop(runtime.block_on(receiver)), || drop(sender)));
+    stacks.push((LockKind::Idle, asleep(|| drop(runtime.block_on(receiver)), || drop(sender))));
+    expect(stacks);
 }
 
 #[test]
 fn tokio_in_a_future() {
+    let mut stacks = Vec::new();
     let mutex = tokio::sync::Mutex::new(0);
     let _held = mutex.try_lock().unwrap();
-    expect(LockKind::Mutex, &awaiting(async { drop(mutex.lock().await) }));
+    stacks.push((LockKind::Mutex, awaiting(async { drop(mutex.lock().await) })));
     let lock = tokio::sync::RwLock::new(0);
     let _held = lock.try_write().unwrap();
-    expect(LockKind::RwLock, &awaiting(async { drop(lock.read().await) }));
-    expect(LockKind::RwLock, &awaiting(async { drop(lock.write().await) }));
+    stacks.push((LockKind::RwLock, awaiting(async { drop(lock.read().await) })));
+    stacks.push((LockKind::RwLock, awaiting(async { drop(lock.write().await) })));
     let semaphore = tokio::sync::Semaphore::new(0);
-    expect(LockKind::Semaphore, &awaiting(async { drop(semaphore.acquire().await) }));
+    stacks.push((LockKind::Semaphore, awaiting(async { drop(semaphore.acquire().await) })));
     let notify = tokio::sync::Notify::new();
-    expect(LockKind::Notify, &awaiting(async { notify.notified().await }));
+    stacks.push((LockKind::Notify, awaiting(async { notify.notified().await })));
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<u32>(1);
-    expect(LockKind::Channel, &awaiting(async { drop(receiver.recv().await) }));
+    stacks.push((LockKind::Channel, awaiting(async { drop(receiver.recv().await) })));
     sender.try_send(1).unwrap();
-    expect(LockKind::Channel, &awaiting(async { sender.send(2).await.unwrap() }));
+    stacks.push((LockKind::Channel, awaiting(async { sender.send(2).await.unwrap() })));
     let (_sender, receiver) = tokio::sync::oneshot::channel::<u32>();
-    expect(LockKind::Channel, &awaiting(async { drop(receiver.await) }));
+    stacks.push((LockKind::Channel, awaiting(async { drop(receiver.await) })));
     let cell = tokio::sync::OnceCell::<u32>::new();
     let mut first = pin!(cell.get_or_init(std::future::pending));
     assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    expect(LockKind::Once, &awaiting(async { drop(cell.get_or_init(|| async { 1 }).await) }));
+    stacks.push((LockKind::Once, awaiting(async { drop(cell.get_or_init(|| async { 1 }).await) })));
+    expect(stacks);
 }
 
 #[test]
 fn tokio_with_a_driver() {
+    let mut stacks = Vec::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let _entered = runtime.enter();
     let hour = std::time::Duration::from_secs(3600);
-    expect(LockKind::Timer, &awaiting(async { tokio::time::sleep(hour).await }));
+    stacks.push((LockKind::Timer, awaiting(async { tokio::time::sleep(hour).await })));
     let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-    expect(LockKind::Io, &awaiting(async { drop(listener.accept().await) }));
+    stacks.push((LockKind::Io, awaiting(async { drop(listener.accept().await) })));
     let task = runtime.spawn(std::future::pending::<()>());
-    expect(LockKind::Join, &awaiting(async { task.await.unwrap() }));
+    stacks.push((LockKind::Join, awaiting(async { task.await.unwrap() })));
+    expect(stacks);
 }
