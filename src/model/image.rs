@@ -7,6 +7,7 @@
 //! Whatever the bytes hold, the worst is a frame without a name: every error of the parsers counts as "not known".
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use addr2line::Context;
@@ -26,6 +27,8 @@ type Slice<'a> = EndianSlice<'a, LittleEndian>;
 pub(crate) struct Image<'a> {
     debug: Option<Context<Slice<'a>>>,
     crates: Crates,
+    /// What is executable: only there are functions. Those that the linker dropped are left at 0 in debug information.
+    code: Vec<Range<u64>>,
     functions: Vec<Function<'a>>,
 }
 
@@ -59,6 +62,7 @@ impl Image<'_> {
         Some(ask(&Image {
             debug: debug.and_then(|debug| Context::from_dwarf(debug).ok()),
             crates,
+            code: code(&program),
             functions,
         }))
     }
@@ -66,6 +70,9 @@ impl Image<'_> {
     /// The frames of the instruction at an address of the file, innermost first; none if nothing is known. A function
     /// that the linker doesn't know (it was inlined, and debug information is sparse) has its bare name only.
     pub(crate) fn frames(&self, address: u64) -> Vec<Frame> {
+        if !self.code.iter().any(|code| code.contains(&address)) {
+            return Vec::new();
+        }
         let mut frames = self.debug.as_ref().map_or_else(Vec::new, |debug| frames_of(debug, address));
         if let Some(outermost) = frames.last_mut() {
             // Sparse debug information leaves the path of a function out; the linker's name has it.
@@ -115,12 +122,26 @@ fn is_of(bytes: &[u8], module: &Module) -> bool {
 
 /// The addresses from the first mapped byte to after the last one.
 fn extent(file: &File<'_>) -> Option<(u64, u64)> {
+    let ranges = || loads(file).map(|(_, range)| range);
+    Some((ranges().map(|range| range.start).min()?, ranges().map(|range| range.end).max()?))
+}
+
+/// The addresses of what is mapped executable.
+fn code(file: &File<'_>) -> Vec<Range<u64>> {
+    loads(file).filter(|&(executable, _)| executable).map(|(_, range)| range).collect()
+}
+
+/// Each mapped segment: whether it is executable, and its addresses.
+fn loads(file: &File<'_>) -> impl Iterator<Item = (bool, Range<u64>)> {
     let endian = file.endian();
-    let headers = file.elf_header().program_headers(endian, file.data()).ok()?;
-    let loads = || headers.iter().filter(|header| header.p_type(endian) == object::elf::PT_LOAD);
-    let start = loads().map(|header| header.p_vaddr(endian)).min()?;
-    let end = loads().map(|header| header.p_vaddr(endian).saturating_add(header.p_memsz(endian))).max()?;
-    Some((start, end))
+    let headers = file.elf_header().program_headers(endian, file.data()).unwrap_or_default();
+    headers.iter().filter(move |header| header.p_type(endian) == object::elf::PT_LOAD).map(move |header| {
+        let start = header.p_vaddr(endian);
+        (
+            header.p_flags(endian).contains(object::elf::PF_X),
+            start..start.saturating_add(header.p_memsz(endian)),
+        )
+    })
 }
 
 fn has_debug_info(file: &File<'_>) -> bool {
