@@ -232,7 +232,7 @@ pub(crate) mod load {
     /// Routes, how many clients ask for each, and how long each rests between two requests.
     const CLIENTS: [(&str, usize, Duration); 6] = [
         ("/sendjson", 5, Duration::from_micros(500)),
-        ("/", 3, Duration::from_micros(300)),
+        ("/", 2, Duration::from_micros(700)),
         ("/checkout", 2, Duration::from_millis(20)),
         ("/orders", 2, Duration::from_millis(10)),
         ("/search", 1, Duration::from_millis(60)),
