@@ -1,6 +1,6 @@
 //! A trace, understood: bytes become threads and tasks with exclusive states, waits, polls, calls, spans and wakes.
 //!
-//! [`load()`] orders the events of all threads, pairs beginnings with ends and returns a [`Trace`] together
+//! [`load`](load::load) orders the events of all threads, pairs beginnings with ends and returns a [`Trace`] together
 //! with what was wrong; it never returns one without the other. Times are nanoseconds from the capture's start;
 //! what began before is clipped to 0, what had not ended is clipped to the end and marked `open`.
 //! A `Trace` is plain data and immutable after loading: analyses, exporters and the viewer only read it.
