@@ -108,6 +108,9 @@ pub const SEARCH_HITS: usize = 50;
 /// Findings of a trace: the locks that were waited for longest.
 pub const FINDINGS: usize = 5;
 
+/// A lock that was waited for less than the trace's length divided by this is no finding: a thousandth.
+pub const FINDING_SHARE: u64 = 1000;
+
 /// The longest trace that the viewer shows, in nanoseconds: 2^53, so that every time is exact as a JSON number (104 days).
 /// Longer: refused.
 pub const VIEWED_NS: u64 = 1 << 53;

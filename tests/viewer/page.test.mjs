@@ -77,7 +77,7 @@ async function trackBox(page, name) {
 test('the page shows every group, loads from its origin only and has nothing to complain about', async () => {
   const { page, faults, close } = await open(KYMO_PLANTED);
   const groups = await page.locator('.label.group .name').allTextContents();
-  assert.deepEqual(groups, ['Runtime main', 'Threads', 'Tasks by spawn site', 'Locks', 'Spans', 'Counters'].slice(0, groups.length));
+  assert.deepEqual(groups, ['Runtime main', 'Threads', 'Tasks by spawn site', 'Locks and channels', 'Spans', 'Counters'].slice(0, groups.length));
   assert.ok(groups.length >= 4);
   assert.equal(await page.locator('#counts').textContent().then((text) => text.includes('events')), true);
   assert.match(await page.locator('#loss').textContent(), /812 lost/);

@@ -23,7 +23,7 @@ export function drawAxis(renderer, paint, { window, width, height, ratio }, curs
   for (const at of ticks(window, step)) {
     const x = Math.round(xAt(window, width, at));
     renderer.rect(paint.ink.faint, x, height - 8, 1, 8);
-    renderer.text(tick(at, step), paint.ink.faint, FONT, x + 5, height / 2 - 1, 100);
+    if (x + 70 < width) renderer.text(tick(at, step), paint.ink.faint, FONT, x + 5, height / 2 - 1, 100);
   }
   if (cursor === null) return;
   const text = instant(timeAt(window, width, cursor), (window.end - window.begin) / width);

@@ -8,7 +8,7 @@ import { h } from '../ui/dom.js';
 /** @typedef {import('../types').Entry} Entry */
 
 /** Labels this high have two lines. CSS pixels. */
-const TALL = 56;
+const TALL = 50;
 
 export class Labels {
   #root;

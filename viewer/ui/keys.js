@@ -44,5 +44,6 @@ export function bind(bindings, enabled) {
 export function label(key) {
   /** @type {Record<string, string>} */
   const signs = { ArrowLeft: '←', ArrowRight: '→', ArrowUp: '↑', ArrowDown: '↓', Escape: 'Esc', Enter: '↵' };
+  if (key.length === 1) return key.toUpperCase();
   return key.split('+').map((part) => signs[part] ?? (/^[a-z]$/.test(part) ? part.toUpperCase() : part)).join(' ');
 }

@@ -173,6 +173,9 @@ fn of_slice(loaded: &Loaded, key: RowKey, look: Look, slice: &Slice) -> Details 
     let (title, mut facts) = describe(loaded, slice);
     let whole = whole(loaded, slice);
     facts.extend(arrow_facts(loaded, key, slice));
+    // What a part shows of the whole is said only where it is a part; what leads somewhere comes first.
+    facts.retain(|fact| fact.ns != Some(slice.end - slice.begin));
+    facts.sort_by_key(|fact| fact.row.is_none());
     let state = if look == Look::States { texts::class(slice.class) } else { String::new() };
     let title = if title.is_empty() { state.clone() } else { title };
     Details {
@@ -251,7 +254,12 @@ fn describe_wait(loaded: &Loaded, index: u32) -> (String, Vec<Fact>) {
             facts.push(link("lock", text.label.clone(), RowKey::Lock(lock), wait.time.begin));
             format!("waits for the {}", text.label)
         }
-        None => format!("waits ({})", wait.kind.word()),
+        None => match texts::function(trace, wait.stack) {
+            Some(function) => {
+                format!("waits in {} ({})", texts::short(function), texts::waits_for(trace, index))
+            }
+            None => format!("waits ({})", texts::waits_for(trace, index)),
+        },
     };
     facts.push(span_of("whole wait", wait.time));
     (title, facts)

@@ -9,7 +9,7 @@ use super::{texts, tracks};
 use crate::analysis::locks::Lock;
 use crate::analysis::rows::RowKey;
 use crate::events;
-use crate::limits::{FINDINGS, SEARCH_HITS};
+use crate::limits::{FINDING_SHARE, FINDINGS, SEARCH_HITS};
 use crate::model::{Interval, Ns};
 
 /// A trace at a glance.
@@ -133,7 +133,7 @@ fn losses(loaded: &Loaded) -> Vec<LossText> {
         .collect()
 }
 
-/// The first locks: those that made others wait most.
+/// The first locks: those that made others wait most, if it was worth a word.
 fn findings(loaded: &Loaded) -> Vec<Finding> {
     let finding = |(index, lock): (u32, &Lock)| {
         let longest = longest(loaded, lock)?;
@@ -150,7 +150,9 @@ fn findings(loaded: &Loaded) -> Vec<Finding> {
             end: longest.end,
         })
     };
-    (0..).zip(&loaded.rows.locks).take(FINDINGS).filter_map(finding).collect()
+    let least = loaded.trace.info.duration_ns / FINDING_SHARE;
+    let worth = |(_, lock): &(u32, &Lock)| lock.waited_ns > least;
+    (0..).zip(&loaded.rows.locks).filter(worth).take(FINDINGS).filter_map(finding).collect()
 }
 
 fn longest(loaded: &Loaded, lock: &Lock) -> Option<Interval> {

@@ -134,9 +134,24 @@ fn by_function(trace: &Trace, stacks: impl Iterator<Item = (StackId, f64)>) -> V
     names.into_iter().map(|(name, _)| name.to_string()).collect()
 }
 
-/// The first function of a stack that is the program's own business and has a name.
+/// The first function of a stack that is the program's own business; none on a stack of machinery alone.
 pub(super) fn function(trace: &Trace, stack: StackId) -> Option<&str> {
-    trace.stacks.user_frames(stack).map(|frame| frame.function.as_str()).find(|function| !function.is_empty())
+    let machinery = trace.stacks.machinery(stack).count();
+    trace
+        .stacks
+        .frames(stack)
+        .nth(machinery)
+        .map(|frame| frame.function.as_str())
+        .filter(|name| !name.is_empty())
+}
+
+/// What a wait is for: `mutex`, `channel`; the hooked function's word if nothing tells.
+pub(super) fn waits_for(trace: &Trace, index: u32) -> &'static str {
+    let wait = &trace.waits[index as usize];
+    match waiting::of_wait(&trace.stacks, wait.kind, wait.stack) {
+        Waiting::Unknown => wait.kind.word(),
+        waiting => waiting.word(),
+    }
 }
 
 /// A function's name with at most one path segment before it, generics left out: `pool::acquire`.

@@ -81,7 +81,7 @@ pub(super) fn groups(loaded: &Loaded) -> Vec<Group> {
     let plain = [
         ("threads", "Threads", other_threads(loaded).len()),
         ("sites", "Tasks by spawn site", loaded.rows.sites.len()),
-        ("locks", "Locks", loaded.rows.locks.len()),
+        ("locks", "Locks and channels", loaded.rows.locks.len()),
         ("spans", "Spans", loaded.rows.spans.len()),
         ("counters", "Counters", loaded.trace.counters.len()),
     ];
@@ -291,7 +291,8 @@ fn lock(loaded: &Loaded, index: u32) -> Track {
     let lanes = lock.laned.lanes.len();
     let mut rows = vec![lane(RowKey::Lock(index), Look::Steps)];
     rows.extend((0..lanes.min(LOCK_LANES)).map(|at| lane(RowKey::Waiters(index, at as u8), Look::States)));
-    let mut note = format!("{} waits", lock.waits.len());
+    let mut note =
+        if lock.waits.len() == 1 { "1 wait".to_string() } else { format!("{} waits", lock.waits.len()) };
     if lock.laned.beyond > 0 {
         // Writing to a string never fails.
         let _ = write!(note, ", {} not drawn", lock.laned.beyond);
