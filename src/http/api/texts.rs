@@ -25,11 +25,18 @@ pub(super) fn slice(loaded: &Loaded, slice: &Slice) -> String {
         SliceKind::Span => trace.text(trace.spans[index].name).to_string(),
         SliceKind::Wait => match function(trace, trace.waits[index].stack) {
             Some(function) => short(function).to_string(),
-            None => trace.waits[index].kind.word().to_string(),
+            None => waits_for(trace, slice.index).to_string(),
         },
-        SliceKind::Suspension => {
-            function(trace, trace.suspensions[index].stack).map_or("", short).to_string()
-        }
+        SliceKind::Suspension => awaits(trace, trace.suspensions[index].stack).to_string(),
+    }
+}
+
+/// Where a task awaits: the function, else for what; empty if nothing tells.
+fn awaits(trace: &Trace, stack: StackId) -> &str {
+    match (function(trace, stack), waiting::of_await(&trace.stacks, stack)) {
+        (Some(function), _) => short(function),
+        (None, LockKind::Unknown) => "",
+        (None, told) => told.word(),
     }
 }
 
@@ -149,8 +156,8 @@ pub(super) fn function(trace: &Trace, stack: StackId) -> Option<&str> {
 pub(super) fn waits_for(trace: &Trace, index: u32) -> &'static str {
     let wait = &trace.waits[index as usize];
     match waiting::of_wait(&trace.stacks, wait.kind, wait.stack) {
-        Waiting::Unknown => wait.kind.word(),
-        waiting => waiting.word(),
+        LockKind::Unknown => wait.kind.word(),
+        told => told.word(),
     }
 }
 
