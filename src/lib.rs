@@ -29,7 +29,7 @@
 //! sources → record → format → model → analysis → profile, export → http, cli
 //! ```
 //! Inside the traced program [`sources`] turn what happens into events, [`record`] carries them to the captures that run.
-//! A trace is bytes ([`format`]); whoever asks reads them ([`model`]), whether they come from a file or from a service
+//! A trace is bytes ([`mod@format`]); whoever asks reads them ([`model`]), whether they come from a file or from a service
 //! that still runs. With `default-features = false, features = ["analysis"]` the crate is a library for reading traces.
 //!
 //! # Promises

@@ -478,10 +478,7 @@ run 3 normal base=1000
 ",
     );
     let [born, _, old] = trace.threads.as_slice() else { panic!("three threads") };
-    assert_eq!(
-        (born.life, born.tid, born.creator, born.creation_stack.0),
-        (closed(40, 900), 78, Some(1), 4)
-    );
+    assert_eq!((born.life, born.tid, born.creator, born.creation_stack.0), (closed(40, 900), 78, Some(1), 4));
     assert_eq!((old.life, old.name.as_str()), (open(0, 1000), "reaper"));
 }
 

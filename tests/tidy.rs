@@ -41,7 +41,17 @@ const ARROWS: &[(&str, &[&str])] = &[
 const UNSAFE: &[(&str, &str)] = &[
     ("src/clock.rs", "clock_gettime: std has no CLOCK_MONOTONIC as a number"),
     ("src/model/mapped.rs", "mmap: a mapped file is memory that others can change"),
+    ("src/record/pool.rs", "mmap and madvise: the memory of chunks"),
     ("src/record/priority.rs", "setpriority: std has no thread priorities"),
+    ("src/record/ring.rs", "chunks are shared by a protocol that the compiler can't check"),
+    ("src/record/sync.rs", "membarrier"),
+    ("src/record/thread.rs", "pthread keys, atfork, names: what std has no word for"),
+    ("src/sources/files.rs", "defines C functions"),
+    ("src/sources/interpose.rs", "C symbols, dlsym, errno"),
+    ("src/sources/locks.rs", "defines C functions"),
+    ("src/sources/sockets.rs", "defines C functions"),
+    ("src/sources/threads.rs", "defines C functions"),
+    ("src/sources/waker.rs", "RawWaker: Wake does not let one see clones"),
     ("src/unwind/capture.rs", "registers and the stack's memory"),
     ("src/unwind/modules.rs", "the dynamic linker's list is C, and the images are raw memory"),
 ];
@@ -93,8 +103,10 @@ fn every_file_says_what_it_is_for() {
     for file in sources() {
         let text = fs::read_to_string(&file).unwrap();
         let head = text.lines().take_while(|line| line.starts_with("//!")).count();
+        // A small file may need no more than a sentence; the front page and the hot path deserve a page.
+        let least = if text.lines().count() <= 160 { 1 } else { 3 };
         let most = if file.ends_with("record/mod.rs") || file.ends_with("lib.rs") { 90 } else { 30 };
-        assert!((2..=most).contains(&head), "{}: its head has {head} lines", file.display());
+        assert!((least..=most).contains(&head), "{}: its head has {head} lines", file.display());
         visited += 1;
     }
     assert!(visited >= 30, "only {visited} files visited");

@@ -1,4 +1,7 @@
 //! JSON events as bytes: just what the Chrome format needs, without a tree in between.
+//!
+//! Strings are escaped as RFC 8259 wants, times keep their nanoseconds as decimals of a microsecond. Does not know what
+//! the events mean: `chrome` does.
 
 use std::io::{self, Write};
 

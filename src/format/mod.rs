@@ -1,6 +1,6 @@
 //! A trace as bytes: what `.kymo` files, HTTP answers and the flight recorder hold.
 //!
-//! A file is a magic, then sections of `{mark, type, length, crc32c, payload}`. [`encode`] writes sections, [`file`]
+//! A file is a magic, then sections of `{mark, type, length, crc32c, payload}`. [`encode`] writes sections, [`mod@file`]
 //! finds the valid ones in any bytes and says what is missing where, [`decode`] turns a section of events into
 //! [`Event`](crate::events::Event)s, [`text`] is a trace that people read and write. FORMAT.md has the layout.
 //!

@@ -1,4 +1,7 @@
-//! Text to a file.
+//! Text to a file: what `write` wrote, or a person did.
+//!
+//! Line by line, each a section or an event; an error names the line and what is wrong with it. Values that are left out
+//! are 0 or empty, so that a test says only what it is about.
 
 use super::TextError;
 use super::words::{self, Word};

@@ -1,4 +1,6 @@
-//! A file to text.
+//! A file to text: every section and event on a line of its own.
+//!
+//! What `parse` reads back is the same trace. Damage, and runs that break off, stand in comments where they were met.
 
 use std::fmt::Write;
 

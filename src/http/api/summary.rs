@@ -1,4 +1,7 @@
 //! A trace at a glance: its bounds, what is in it, what was lost, and what made it wait most. And names to search for.
+//!
+//! Findings are the locks that were waited for most, each with waiter, holder and row, so that the page can lead there.
+//! Computes nothing that `analysis` does not know.
 
 use std::collections::BTreeMap;
 
