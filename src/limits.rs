@@ -21,6 +21,14 @@ pub const STRING_TABLE_BYTES: usize = 2 * 1024 * 1024;
 /// Bytes of one interned string, cut at a character boundary. Go's bound.
 pub const STRING_BYTES: usize = 1024;
 
+/// Bytes of a peer's name, as `tcp [address]:port` or `unix` and the longest path that a socket can have (108). Longer:
+/// cut at a character boundary.
+pub const PEER_BYTES: usize = 128;
+
+/// Counters of threads that wait for pthread locks, by address. Two addresses may share one: then an unlock is told as
+/// a wake though only the other lock was waited for, which no analysis pairs with a wait.
+pub const WAIT_COUNTERS: usize = 1024;
+
 /// Frames of a stack; deeper ones are cut at the root and flagged by an address of 0 as the last frame. Go's bound.
 pub const STACK_FRAMES: usize = 128;
 

@@ -197,6 +197,12 @@ pub fn string(text: &str) -> StrId {
     recorder().map_or(StrId(0), |recorder| recorder.strings.intern(text))
 }
 
+/// Interns a string that can be done without, and of which there may be any number (a path, a peer): like [`string`]
+/// while the table is at most half full, then [`StrId::OVERFLOW`]. So names of threads, tasks and spans find room.
+pub fn spare_string(text: &str) -> StrId {
+    recorder().map_or(StrId(0), |recorder| recorder.strings.intern_spare(text))
+}
+
 /// Interns a source location as `file:line:column`; a location that was seen before costs a look-up.
 pub fn site(location: &'static std::panic::Location<'static>) -> StrId {
     recorder().map_or(StrId(0), |recorder| recorder.strings.site(location))

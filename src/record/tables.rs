@@ -52,11 +52,19 @@ impl Table {
 
     /// The number of `words`; `length` is kept with them (words of a stack, bytes of a string).
     fn intern(&self, words: &[u64], length: u32) -> u32 {
+        self.intern_if(|| true, words, length)
+    }
+
+    /// The same; words that are new are kept only if `keep` says so.
+    fn intern_if(&self, keep: impl Fn() -> bool, words: &[u64], length: u32) -> u32 {
         let hash = hash(words, length);
         let tag = hash & 0xffff_ffff_0000_0000;
         for probe in 0..PROBES {
             let entry = &self.index[(hash as usize).wrapping_add(probe) & (self.index.len() - 1)];
             let seen = entry.load(Ordering::Acquire);
+            if seen == 0 && !keep() {
+                return self.overflow();
+            }
             if seen == 0 && entry.compare_exchange(0, tag | 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 let number = self.add(words, length);
                 entry.store(tag | u64::from(number), Ordering::Release);
@@ -117,6 +125,13 @@ impl Table {
         self.next_number.load(Ordering::Acquire).min(self.places.len() as u32)
     }
 
+    /// Whether numbers and words are at most half used up.
+    fn is_half_free(&self) -> bool {
+        let (numbers, words) =
+            (self.next_number.load(Ordering::Relaxed), self.next_place.load(Ordering::Relaxed));
+        numbers as usize <= self.places.len() / 2 && words as usize <= self.arena.len() / 2
+    }
+
     /// How often it was found full.
     pub(super) fn overflowed(&self) -> u64 {
         self.overflowed.load(Ordering::Relaxed)
@@ -169,6 +184,15 @@ impl Strings {
     }
 
     pub(super) fn intern(&self, text: &str) -> StrId {
+        self.intern_if(|| true, text)
+    }
+
+    /// Keeps a new string only while the table is at most half full.
+    pub(super) fn intern_spare(&self, text: &str) -> StrId {
+        self.intern_if(|| self.table.is_half_free(), text)
+    }
+
+    fn intern_if(&self, keep: impl Fn() -> bool, text: &str) -> StrId {
         if text.is_empty() {
             return StrId(0);
         }
@@ -179,7 +203,7 @@ impl Strings {
             padded[..bytes.len()].copy_from_slice(bytes);
             *word = u64::from_le_bytes(padded);
         }
-        StrId(self.table.intern(&words[..text.len().div_ceil(8)], text.len() as u32))
+        StrId(self.table.intern_if(keep, &words[..text.len().div_ceil(8)], text.len() as u32))
     }
 
     /// `file:line:column`, by the location's address after the first time.
@@ -255,6 +279,18 @@ mod tests {
         for (n, &number) in numbers.iter().enumerate().filter(|(_, number)| **number != OVERFLOW) {
             assert_eq!(table.words(number).unwrap().1[0].load(Ordering::Relaxed), n as u64);
         }
+    }
+
+    #[test]
+    fn spare_strings_leave_half_of_the_table_to_the_others() {
+        let strings = Strings::new();
+        let spare: Vec<StrId> =
+            (0..100_000).map(|n| strings.intern_spare(&format!("tcp 10.0.0.7:{n}"))).collect();
+        let kept = spare.iter().filter(|&&id| id != StrId::OVERFLOW).count();
+        assert!(kept > 1_000 && kept < 100_000, "{kept}");
+        assert_eq!(strings.intern_spare("tcp 10.0.0.7:0"), spare[0], "one that is there is still found");
+        let others: Vec<StrId> = (0..1_000).map(|n| strings.intern(&format!("worker-{n}"))).collect();
+        assert!(others.iter().all(|&id| id != StrId::OVERFLOW));
     }
 
     #[test]

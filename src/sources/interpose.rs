@@ -45,20 +45,31 @@ impl Real {
         if function.is_null() { self.find() } else { function }
     }
 
-    #[cold]
-    pub(super) fn find(&self) -> *mut c_void {
+    /// Looks it up; null if this libc does not have it.
+    fn look_up(&self) -> *mut c_void {
         // SAFETY: the name is a C string, and RTLD_NEXT asks for the definition after this one.
         let function = unsafe { libc::dlsym(libc::RTLD_NEXT, self.name.as_ptr()) };
         self.function.store(function, Ordering::Relaxed);
         function
     }
+
+    /// A call before `.init_array`, or of what this libc does not have: without kymo such a program would not load.
+    #[cold]
+    fn find(&self) -> *mut c_void {
+        let function = self.look_up();
+        if function.is_null() {
+            eprintln!("kymo: {:?} is called, which this libc does not have", self.name);
+            std::process::abort();
+        }
+        function
+    }
 }
 
-/// Defines hooks that record a call: `fn name(arguments) -> type = Call, descriptor;`, with `then` for what a success
-/// tells besides. Yields `REALS`, for the early look-up.
+/// Defines hooks that record a call: `fn name(arguments) -> type = Call, descriptor;`, with `then` for who
+/// tells more, given its outcome (the result, or minus errno) first. Yields `REALS`, for the early look-up.
 macro_rules! calls {
     ($($(#[$doc:meta])* fn $name:ident($($arg:ident: $type:ty),*) -> $result:ty
-        = $call:ident, $fd:expr $(, then $then:expr)?;)*) => {
+        = $call:ident, $fd:expr $(, then $tell:ident($($told:expr),*))?;)*) => {
         $(
             $(#[$doc])*
             ///
@@ -81,9 +92,9 @@ macro_rules! calls {
                 unsafe fn traced($($arg: $type,)* real: Function) -> $result {
                     // SAFETY: the caller's arguments, unchanged.
                     let call = || unsafe { real($($arg),*) };
-                    let result = crate::sources::interpose::traced_call(crate::events::Call::$call, $fd, call);
-                    $(crate::sources::interpose::keeping_errno(|| $then(result));)?
-                    result
+                    crate::sources::interpose::traced_call(crate::events::Call::$call, $fd, call, |_outcome| {
+                        $($tell(_outcome, $($told),*))?
+                    })
                 }
                 // SAFETY: the caller's arguments, unchanged.
                 unsafe { traced($($arg,)* real) }
@@ -111,56 +122,72 @@ pub(super) const fn c_name(name: &'static str) -> &'static CStr {
     }
 }
 
-/// What C functions return: their result, -1 meaning that errno says why.
+/// What a call that is recorded returns.
 pub(super) trait CResult: Copy {
-    /// The result, or minus errno.
-    fn outcome(self) -> i64;
+    /// The result, or minus the error's number, given the errno that the call left.
+    fn outcome(self, errno: c_int) -> i64;
 }
 
+/// Bytes, -1 meaning that errno says why not.
 impl CResult for isize {
-    fn outcome(self) -> i64 {
-        if self == -1 { -i64::from(errno()) } else { self as i64 }
+    fn outcome(self, errno: c_int) -> i64 {
+        if self == -1 { -i64::from(errno) } else { self as i64 }
     }
 }
 
+/// A descriptor, a count or zero, -1 meaning that errno says why not.
 impl CResult for c_int {
-    fn outcome(self) -> i64 {
-        if self == -1 { -i64::from(errno()) } else { i64::from(self) }
+    fn outcome(self, errno: c_int) -> i64 {
+        if self == -1 { -i64::from(errno) } else { i64::from(self) }
     }
 }
 
-/// Records a call around the real one.
-#[inline]
-pub(super) fn traced_call<R: CResult>(call: Call, fd: c_int, real: impl FnOnce() -> R) -> R {
+/// An `int` that is zero or the error's number itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct ErrorNumber(pub(super) c_int);
+
+impl CResult for ErrorNumber {
+    fn outcome(self, _errno: c_int) -> i64 {
+        -i64::from(self.0)
+    }
+}
+
+/// Records a call around the real one; `then` tells what its outcome means besides.
+#[inline(always)]
+pub(super) fn traced_call<R: CResult>(
+    call: Call,
+    fd: c_int,
+    real: impl FnOnce() -> R,
+    then: impl FnOnce(i64),
+) -> R {
     let begin = clock::ticks();
-    keeping_errno(|| record::emit_at(begin, SyscallEnter { call, fd: Fd(fd) }));
+    keeping_errno(|_| record::emit_at(begin, SyscallEnter { call, fd: Fd(fd) }));
     let result = real();
-    keeping_errno(|| {
-        let end = clock::ticks();
-        let stack = record::stack_if_lasted(begin, end, CALL_STACK_NS);
-        record::emit_at(end, SyscallExit { result: Value(result.outcome()), stack });
-    });
+    // If the capture has ended meanwhile, nobody wants the rest.
+    if record::enabled(Group::Syscall) {
+        keeping_errno(|errno| {
+            let end = clock::ticks();
+            let outcome = result.outcome(errno);
+            let stack = record::stack_if_lasted(begin, end, CALL_STACK_NS);
+            record::emit_at(end, SyscallExit { result: Value(outcome), stack });
+            then(outcome);
+        });
+    }
     result
 }
 
-/// Does `work` and leaves errno as it was.
-#[inline]
-pub(super) fn keeping_errno<R>(work: impl FnOnce() -> R) -> R {
-    let before = errno();
-    let result = work();
-    // SAFETY: errno(3) is this thread's own, and its place never moves.
+/// Does `work`, which is told errno, and leaves errno as it was.
+#[inline(always)]
+pub(super) fn keeping_errno<R>(work: impl FnOnce(c_int) -> R) -> R {
+    // SAFETY: it only says where this thread's errno is, which lives as long as the thread.
     let place = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
-    unsafe { *place = before };
+    // SAFETY: errno is this thread's own.
+    let errno = unsafe { *place };
+    let result = work(errno);
+    // SAFETY: errno is this thread's own.
+    unsafe { *place = errno };
     result
-}
-
-/// This thread's errno.
-pub(super) fn errno() -> c_int {
-    // SAFETY: errno(3) is this thread's own, and its place never moves.
-    let place = unsafe { libc::__errno_location() };
-    // SAFETY: as above.
-    unsafe { *place }
 }
 
 /// The real `syscall(2)`.
@@ -269,7 +296,7 @@ pub(super) unsafe extern "C-unwind" fn syscall() -> c_long {
 extern "C" fn init() {
     let families = [super::files::REALS, super::sockets::REALS, super::locks::REALS, super::threads::REALS];
     for real in families.into_iter().flatten().chain([&&REAL_SYSCALL]) {
-        real.find();
+        real.look_up();
     }
     crate::status::set("hooks", "on: libc calls by symbol");
 }

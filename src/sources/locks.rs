@@ -3,43 +3,53 @@
 //! std, parking_lot, crossbeam and tokio's own parking all wait in `futex`, which they reach by the C function
 //! `syscall`; pthread locks wait inside glibc, so their own functions are hooked. A wait is two events around the real
 //! call, so that one which never ends shows; its stack is taken afterwards, in the same frame, and only if it lasted.
-//! A wake is stamped before the call (the woken may run before it returns) and told only when it woke somebody.
-//! Uncontended locks cost nothing: they never come here, or (pthread) are tried first.
+//! Uncontended locks record nothing: they never come here, or (pthread) are tried first.
+//!
+//! A wake is stamped before the call, since the woken may run before it returns, and told only when it woke somebody:
+//! a futex says how many. A pthread unlock does not, so waits for those are counted, by address, and a wake is told
+//! when somebody waits; its number is then the most that can have been woken. A thread that is cancelled while it waits
+//! for a condition stays counted: later signals of that condition are told though nobody waits.
 
 #![allow(unsafe_code, reason = "defines C functions")]
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::{c_int, c_long, c_uint, c_void};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use libc::{clockid_t, pthread_cond_t, pthread_mutex_t, pthread_t, timespec};
+use libc::{clockid_t, pthread_cond_t, pthread_mutex_t, pthread_rwlock_t, pthread_t, sem_t, timespec};
 
-use super::interpose::{REAL_SYSCALL, Real, errno, keeping_errno};
+use super::interpose::{REAL_SYSCALL, Real, c_name, keeping_errno};
 use crate::clock;
 use crate::events::{Addr, Count, Group, WaitBegin, WaitEnd, WaitKind, WaitOutcome, Wake};
-use crate::limits::WAIT_STACK_NS;
+use crate::limits::{WAIT_COUNTERS, WAIT_STACK_NS};
 use crate::record;
 
-/// Records a wait around the real call; `outcome` reads what it returned.
-#[inline]
+/// Records a wait around the real call; `error` reads what it returned, given the errno that it left.
+#[inline(always)]
 fn waited<R: Copy>(
     kind: WaitKind,
-    addr: u64,
+    addr: usize,
     real: impl FnOnce() -> R,
-    outcome: impl FnOnce(R) -> WaitOutcome,
+    error: impl FnOnce(R, c_int) -> c_int,
 ) -> R {
     let begin = clock::ticks();
-    keeping_errno(|| record::emit_at(begin, WaitBegin { kind, addr: Addr(addr) }));
+    keeping_errno(|_| record::emit_at(begin, WaitBegin { kind, addr: Addr(addr as u64) }));
     let result = real();
-    keeping_errno(|| {
-        let end = clock::ticks();
-        let stack = record::stack_if_lasted(begin, end, WAIT_STACK_NS);
-        record::emit_at(end, WaitEnd { outcome: outcome(result), stack });
-    });
+    // If the capture has ended meanwhile, nobody wants the rest.
+    if record::enabled(Group::Block) {
+        keeping_errno(|errno| {
+            let end = clock::ticks();
+            let outcome = outcome_of(error(result, errno));
+            let stack = record::stack_if_lasted(begin, end, WAIT_STACK_NS);
+            record::emit_at(end, WaitEnd { outcome, stack });
+        });
+    }
     result
 }
 
 fn outcome_of(error: c_int) -> WaitOutcome {
     match error {
-        0 => WaitOutcome::Woken,
+        // Of robust mutexes: the owner died, and we have it.
+        0 | libc::EOWNERDEAD => WaitOutcome::Woken,
         libc::EAGAIN => WaitOutcome::Changed,
         libc::ETIMEDOUT => WaitOutcome::TimedOut,
         libc::EINTR => WaitOutcome::Interrupted,
@@ -47,9 +57,20 @@ fn outcome_of(error: c_int) -> WaitOutcome {
     }
 }
 
+/// Records that this thread woke waiters at `at`; the stack is taken now.
+fn woke(at: u64, addr: usize, woken: u64) {
+    keeping_errno(|_| {
+        let stack = record::stack();
+        record::emit_at(at, Wake { addr: Addr(addr as u64), woken: Count(woken), stack });
+    });
+}
+
 /// The arguments of futex(2) behind the call's number, as `syscall` has them.
 type Futex =
     unsafe extern "C-unwind" fn(c_long, *mut u32, c_long, c_long, *const c_void, *mut u32, c_long) -> c_long;
+
+/// `FUTEX_LOCK_PI2`, which libc's headers don't name yet: as `FUTEX_LOCK_PI`, by another clock.
+const FUTEX_LOCK_PI2: c_int = 13;
 
 /// `syscall(SYS_futex, …)` while waits are recorded: `interpose::syscall` jumps here.
 #[allow(clippy::too_many_arguments, reason = "the kernel's signature")]
@@ -67,25 +88,28 @@ pub(super) unsafe extern "C-unwind" fn futex(
     // SAFETY: the caller's arguments, unchanged.
     let real = || unsafe { real(number, addr, op, value, timeout, addr2, value3) };
     match op as c_int & libc::FUTEX_CMD_MASK {
-        libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET | libc::FUTEX_LOCK_PI => {
-            let outcome = |result| outcome_of(if result == -1 { errno() } else { 0 });
-            waited(WaitKind::Futex, addr.addr() as u64, real, outcome)
+        libc::FUTEX_WAIT | libc::FUTEX_WAIT_BITSET | libc::FUTEX_LOCK_PI | FUTEX_LOCK_PI2 => {
+            waited(WaitKind::Futex, addr.addr(), real, |result, errno| if result == -1 { errno } else { 0 })
         }
-        libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET | libc::FUTEX_WAKE_OP | libc::FUTEX_UNLOCK_PI => {
+        libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET | libc::FUTEX_WAKE_OP => {
             let at = clock::ticks();
             let woken = real();
             if woken > 0 {
-                keeping_errno(|| woke(at, addr.addr() as u64, woken as u64));
+                woke(at, addr.addr(), woken as u64);
             }
             woken
         }
+        // It is only called when somebody waits, and says nothing but whether it went well.
+        libc::FUTEX_UNLOCK_PI => {
+            let at = clock::ticks();
+            let failed = real();
+            if failed == 0 {
+                woke(at, addr.addr(), 1);
+            }
+            failed
+        }
         _ => real(),
     }
-}
-
-fn woke(at: u64, addr: u64, woken: u64) {
-    let stack = record::stack();
-    record::emit_at(at, Wake { addr: Addr(addr), woken: Count(woken), stack });
 }
 
 /// Defines hooks of pthread functions: each says what it does while waits are recorded, `real` being the real one.
@@ -100,52 +124,157 @@ macro_rules! waits {
             pub(super) unsafe extern "C-unwind" fn $name($($arg: $type),*) -> c_int {
                 type Function = unsafe extern "C-unwind" fn($($type),*) -> c_int;
                 // SAFETY: dlsym(3) found the function of this name, whose signature this is.
-                let real = unsafe { std::mem::transmute::<*mut c_void, Function>(real::$name.get()) };
+                let function = unsafe { std::mem::transmute::<*mut c_void, Function>(real::$name.get()) };
+                if !record::enabled(Group::Block) {
+                    // SAFETY: the caller's arguments, unchanged.
+                    return unsafe { function($($arg),*) };
+                }
+                // Apart, so that the way past it needs no frame.
+                #[cold]
+                #[inline(never)]
+                unsafe fn traced($($arg: $type,)* function: Function) -> c_int {
+                    // SAFETY: the caller's arguments, unchanged.
+                    let $real = || unsafe { function($($arg),*) };
+                    $body
+                }
                 // SAFETY: the caller's arguments, unchanged.
-                let $real = || unsafe { real($($arg),*) };
-                if record::enabled(Group::Block) { $body } else { $real() }
+                unsafe { traced($($arg,)* function) }
             }
         )*
 
         #[allow(non_upper_case_globals, reason = "named like the functions they stand for")]
         mod real {
-            use super::Real;
-            use crate::sources::interpose::c_name;
+            use super::{Real, c_name};
 
             $(pub(super) static $name: Real = Real::new(c_name(concat!(stringify!($name), "\0")));)*
         }
 
         /// The functions behind this file's hooks.
-        pub(super) static REALS: &[&Real] = &[$(&real::$name,)* &TRYLOCK];
+        pub(super) static REALS: &[&Real] =
+            &[$(&real::$name,)* &TRY_MUTEX, &TRY_READ, &TRY_WRITE, &TRY_SEMAPHORE];
     };
 }
 
 waits! {
-    /// pthread_mutex_lock(3): tried first, a wait only if it is taken.
-    fn pthread_mutex_lock(mutex: *mut pthread_mutex_t) |real| lock_contended(mutex, real);
-    /// pthread_cond_wait(3)
+    /// pthread_mutex_lock(3)
+    fn pthread_mutex_lock(mutex: *mut pthread_mutex_t)
+        |real| tried(&TRY_MUTEX, mutex, || waited_counted(WaitKind::PthreadMutex, mutex, real));
+    /// pthread_mutex_timedlock(3)
+    fn pthread_mutex_timedlock(mutex: *mut pthread_mutex_t, until: *const timespec)
+        |real| tried(&TRY_MUTEX, mutex, || waited_counted(WaitKind::PthreadMutex, mutex, real));
+    /// pthread_mutex_clocklock(3)
+    fn pthread_mutex_clocklock(mutex: *mut pthread_mutex_t, clock: clockid_t, until: *const timespec)
+        |real| tried(&TRY_MUTEX, mutex, || waited_counted(WaitKind::PthreadMutex, mutex, real));
+    /// pthread_mutex_unlock(3)
+    fn pthread_mutex_unlock(mutex: *mut pthread_mutex_t) |real| wakes(mutex, 1, real);
+
+    /// pthread_cond_wait(3), which also lets the mutex go
     fn pthread_cond_wait(cond: *mut pthread_cond_t, mutex: *mut pthread_mutex_t)
-        |real| waited(WaitKind::PthreadCond, cond.addr() as u64, real, outcome_of);
+        |real| waited_for_condition(cond, mutex, real);
     /// pthread_cond_timedwait(3)
     fn pthread_cond_timedwait(cond: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, until: *const timespec)
-        |real| waited(WaitKind::PthreadCond, cond.addr() as u64, real, outcome_of);
+        |real| waited_for_condition(cond, mutex, real);
     /// pthread_cond_clockwait(3)
     fn pthread_cond_clockwait(cond: *mut pthread_cond_t, mutex: *mut pthread_mutex_t, clock: clockid_t,
-        until: *const timespec) |real| waited(WaitKind::PthreadCond, cond.addr() as u64, real, outcome_of);
+        until: *const timespec) |real| waited_for_condition(cond, mutex, real);
+    /// pthread_cond_signal(3)
+    fn pthread_cond_signal(cond: *mut pthread_cond_t) |real| wakes(cond, 1, real);
+    /// pthread_cond_broadcast(3)
+    fn pthread_cond_broadcast(cond: *mut pthread_cond_t) |real| wakes(cond, u32::MAX, real);
+
+    /// pthread_rwlock_rdlock(3)
+    fn pthread_rwlock_rdlock(lock: *mut pthread_rwlock_t)
+        |real| tried(&TRY_READ, lock, || waited_counted(WaitKind::PthreadRead, lock, real));
+    /// pthread_rwlock_wrlock(3)
+    fn pthread_rwlock_wrlock(lock: *mut pthread_rwlock_t)
+        |real| tried(&TRY_WRITE, lock, || waited_counted(WaitKind::PthreadWrite, lock, real));
+    /// pthread_rwlock_unlock(3)
+    fn pthread_rwlock_unlock(lock: *mut pthread_rwlock_t) |real| wakes(lock, u32::MAX, real);
+
+    /// sem_wait(3)
+    fn sem_wait(semaphore: *mut sem_t) |real| waited_for_semaphore(semaphore, real);
+    /// sem_timedwait(3)
+    fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec)
+        |real| waited_for_semaphore(semaphore, real);
+    /// sem_post(3)
+    fn sem_post(semaphore: *mut sem_t) |real| wakes(semaphore, 1, real);
+
     /// pthread_join(3)
     fn pthread_join(thread: pthread_t, result: *mut *mut c_void)
-        |real| waited(WaitKind::Join, thread as u64, real, outcome_of);
+        |real| waited(WaitKind::Join, thread as usize, real, |error, _| error);
 }
 
-static TRYLOCK: Real = Real::new(c"pthread_mutex_trylock");
+static TRY_MUTEX: Real = Real::new(c"pthread_mutex_trylock");
+static TRY_READ: Real = Real::new(c"pthread_rwlock_tryrdlock");
+static TRY_WRITE: Real = Real::new(c"pthread_rwlock_trywrlock");
+static TRY_SEMAPHORE: Real = Real::new(c"sem_trywait");
 
-fn lock_contended(mutex: *mut pthread_mutex_t, lock: impl FnOnce() -> c_int) -> c_int {
-    type Function = unsafe extern "C-unwind" fn(*mut pthread_mutex_t) -> c_int;
-    // SAFETY: dlsym(3) found the function of this name, whose signature this is.
-    let trylock = unsafe { std::mem::transmute::<*mut c_void, Function>(TRYLOCK.get()) };
-    // SAFETY: the caller's mutex, which it is about to lock.
-    match unsafe { trylock(mutex) } {
-        libc::EBUSY => waited(WaitKind::PthreadMutex, mutex.addr() as u64, lock, outcome_of),
+/// Takes a lock by the function that does not wait, and only if that finds it taken by `wait`.
+fn tried<T>(attempt: &Real, lock: *mut T, wait: impl FnOnce() -> c_int) -> c_int {
+    type Function<T> = unsafe extern "C-unwind" fn(*mut T) -> c_int;
+    // SAFETY: dlsym(3) found one of the four functions above, which take what they try.
+    let attempt = unsafe { std::mem::transmute::<*mut c_void, Function<T>>(attempt.get()) };
+    // SAFETY: the caller's lock, which it is about to take.
+    match unsafe { attempt(lock) } {
+        libc::EBUSY => wait(),
         result => result,
     }
+}
+
+fn waited_for_condition(
+    cond: *mut pthread_cond_t,
+    mutex: *mut pthread_mutex_t,
+    real: impl FnOnce() -> c_int,
+) -> c_int {
+    // It lets the mutex go inside, where no hook sees it.
+    wakes(mutex, 1, || 0);
+    waited_counted(WaitKind::PthreadCond, cond, real)
+}
+
+/// sem_trywait(3) says by errno that there is none; if waiting then succeeds, errno is as it was.
+fn waited_for_semaphore(semaphore: *mut sem_t, real: impl FnOnce() -> c_int) -> c_int {
+    if keeping_errno(|_| tried(&TRY_SEMAPHORE, semaphore, || 0)) == 0 {
+        return 0;
+    }
+    let waiting = counter(semaphore);
+    waiting.fetch_add(1, Ordering::Relaxed);
+    let error = |result, errno| if result == -1 { errno } else { 0 };
+    let result = waited(WaitKind::Semaphore, semaphore.addr(), real, error);
+    waiting.fetch_sub(1, Ordering::Relaxed);
+    result
+}
+
+/// Records a wait for a pthread lock, which counts as waited for meanwhile.
+#[inline(always)]
+fn waited_counted<T>(kind: WaitKind, lock: *mut T, real: impl FnOnce() -> c_int) -> c_int {
+    let waiting = counter(lock);
+    waiting.fetch_add(1, Ordering::Relaxed);
+    let result = waited(kind, lock.addr(), real, |error, _| error);
+    waiting.fetch_sub(1, Ordering::Relaxed);
+    result
+}
+
+/// Lets go of a pthread lock, which wakes up to `most` of those that wait for it.
+#[inline(always)]
+fn wakes<T>(lock: *mut T, most: c_uint, real: impl FnOnce() -> c_int) -> c_int {
+    // Before the call: whoever is woken may have counted itself out when it returns.
+    let waiting = counter(lock).load(Ordering::Relaxed);
+    if waiting == 0 {
+        return real();
+    }
+    let at = clock::ticks();
+    let result = real();
+    if result == 0 {
+        woke(at, lock.addr(), waiting.min(most).into());
+    }
+    result
+}
+
+static WAITING: [AtomicU32; WAIT_COUNTERS] = [const { AtomicU32::new(0) }; WAIT_COUNTERS];
+
+/// How many threads wait for the lock at an address, or for others that share its place.
+fn counter<T>(lock: *mut T) -> &'static AtomicU32 {
+    // Locks are at least 8 bytes apart; the multiplier spreads what their addresses have in common.
+    let spread = (lock.addr() as u64 >> 3).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    &WAITING[(spread >> 32) as usize % WAIT_COUNTERS]
 }

@@ -1,22 +1,27 @@
 //! Where events come from; each file turns one kind of happening into calls of [`record`](crate::record).
 //!
-//! `interpose` exports the C symbols, `locks`, `files`, `sockets` and `threads` are the hooked calls, a family a file;
+//! `interpose` exports the C symbols, `locks`, `files`, `sockets` and `threads` are the hooked calls, a family a file,
+//! and `descriptors` names what they work on; `unhooked` says why where there are none (`hooked` is set by `build.rs`).
 //! `task` and `tokio` follow tasks, `span` is what the user marks.
 
-#[cfg(all(feature = "hooks", target_os = "linux", not(target_feature = "crt-static")))]
+#[cfg(hooked)]
+mod descriptors;
+#[cfg(hooked)]
 mod files;
-#[cfg(all(feature = "hooks", target_os = "linux", not(target_feature = "crt-static")))]
+#[cfg(hooked)]
 mod interpose;
-#[cfg(all(feature = "hooks", target_os = "linux", not(target_feature = "crt-static")))]
+#[cfg(hooked)]
 mod locks;
-#[cfg(all(feature = "hooks", target_os = "linux", not(target_feature = "crt-static")))]
+#[cfg(hooked)]
 mod sockets;
 pub mod span;
 #[cfg(feature = "tokio")]
 pub mod task;
-#[cfg(all(feature = "hooks", target_os = "linux", not(target_feature = "crt-static")))]
+#[cfg(hooked)]
 mod threads;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+#[cfg(not(hooked))]
+mod unhooked;
 #[cfg(feature = "tokio")]
 mod waker;

@@ -10,6 +10,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use libc::{pthread_attr_t, pthread_t};
 
+use super::descriptors::text_of;
 use super::interpose::{Real, keeping_errno};
 use crate::events::{Count, Group, StackId, ThreadId, ThreadName, ThreadStart};
 use crate::record;
@@ -49,7 +50,7 @@ pub(super) unsafe extern "C-unwind" fn pthread_create(
         // SAFETY: the caller's arguments, unchanged.
         return unsafe { real(thread, attributes, routine, argument) };
     }
-    let start = keeping_errno(|| {
+    let start = keeping_errno(|_| {
         let (creator, stack) = (record::this_thread(), record::stack());
         Box::into_raw(Box::new(Start { routine, argument, creator, stack }))
     });
@@ -90,9 +91,7 @@ pub(super) unsafe extern "C-unwind" fn pthread_setname_np(thread: pthread_t, nam
     if result == 0 && own && record::enabled(Group::Thread) {
         // SAFETY: the real function has just read this name to its end.
         let name = unsafe { CStr::from_ptr(name) };
-        keeping_errno(|| {
-            record::emit(ThreadName { name: record::string(name.to_str().unwrap_or_default()) })
-        });
+        keeping_errno(|_| record::emit(ThreadName { name: record::string(text_of(name)) }));
     }
     result
 }

@@ -4,13 +4,22 @@
 
 use kymo::events::{Groups, ThreadId};
 use kymo::model::Trace;
-use kymo::record::session::{Capture, CaptureOptions};
+use kymo::record::session::{Capture, CaptureOptions, Resolver};
 use kymo::record::sink::MemorySink;
 
-/// Records everything while `work` runs; addresses are named.
+/// Records everything while `work` runs; addresses are named, which takes seconds in a build without optimization.
 pub(crate) fn record<R>(work: impl FnOnce() -> R) -> (R, Trace) {
+    let resolver: Resolver = kymo::model::symbols::resolve;
+    record_with(Some(resolver), work)
+}
+
+/// Records everything while `work` runs; stacks are addresses without names.
+pub(crate) fn record_unnamed<R>(work: impl FnOnce() -> R) -> (R, Trace) {
+    record_with(None, work)
+}
+
+fn record_with<R>(resolver: Option<Resolver>, work: impl FnOnce() -> R) -> (R, Trace) {
     let sink = MemorySink::new(256 << 20);
-    let resolver = Some(kymo::model::symbols::resolve as kymo::record::session::Resolver);
     let options = CaptureOptions { groups: Groups::ALL, sink: Box::new(sink.clone()), resolver };
     let capture = Capture::start(options).unwrap();
     let result = work();
