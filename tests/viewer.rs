@@ -99,6 +99,20 @@ fn the_page_is_a_folder_that_loads_from_nowhere_else() {
 }
 
 #[test]
+fn the_page_is_served_beside_everything_else_and_below_any_prefix() {
+    let nested = axum::Router::new().nest("/internal", kymo::router());
+    for (router, prefix) in [(kymo::router(), ""), (nested, "/internal")] {
+        for (path, expected) in
+            [("", 308), ("/", 200), ("/main.js", 200), ("/timeline/rows.js", 200), ("/nothing.js", 404)]
+        {
+            let request = Request::get(format!("{prefix}{PREFIX}{path}")).body(Body::empty()).unwrap();
+            let status = block_on(router.clone().oneshot(request)).unwrap().status();
+            assert_eq!(status.as_u16(), expected, "{prefix}{PREFIX}{path}");
+        }
+    }
+}
+
+#[test]
 fn a_folder_of_assets_gives_nothing_from_outside() {
     let options = Options { record: None, assets_dir: Some(PathBuf::from("viewer")) };
     let router = api::router("", Arc::new(Store::new()), options);

@@ -103,7 +103,9 @@ fn questions() -> Router<Viewer> {
         .route("/api/v1/t/{id}/item", get(get_item))
         .route("/api/v1/t/{id}/flows", get(get_flows))
         .route("/api/v1/t/{id}/search", get(get_search))
-        .fallback(page)
+        // Routes, not a fallback: one of those would lose to a wildcard of the router that this is merged into.
+        .route("/", get(page))
+        .route("/{*path}", get(page))
 }
 
 /// Why a question has no answer.
