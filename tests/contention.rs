@@ -3,7 +3,7 @@
 #[path = "oracles/mod.rs"]
 mod oracles;
 
-use kymo::analysis::contention::{Contention, blocked, held};
+use kymo::analysis::contention::{Blame, Contention, blame, blocked, held};
 use kymo::events::{PollOutcome, StackId, WaitKind, WaitOutcome};
 use kymo::model::machinery::LockKind;
 use kymo::model::{Ns, Park, Poll, Suspension, TaskWake, Trace, Wait, Wake};
@@ -139,7 +139,7 @@ fn idle_workers_and_waits_without_an_end_are_left_out() {
     assert_eq!(blocked(&locks.trace), []);
     locks.waits_at(2, condvar, ms(400), ms(500));
     assert_eq!(delays(&block(&locks.trace)), [("app::take".to_owned(), 100_000_000)]);
-    assert_eq!(held(&locks.trace), [], "nobody holds a condvar");
+    assert_eq!(blame(&locks.trace), Blame::default(), "nobody holds a condvar");
 }
 
 #[test]

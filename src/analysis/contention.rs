@@ -1,7 +1,7 @@
 //! Who waited, and who made them wait.
 //!
 //! A thread's wait ends when somebody wakes its address, but that one need not have held the lock for long: whoever
-//! was woken before may have held it for most of the wait. So each wait is split over the wakes inside it (see
+//! was woken before may have held it for most of the wait. So each wait is split over the turns inside it (see
 //! [`split`](super::split)). Locks of parking_lot and of tokio don't show which lock it was: there a wait is split along
 //! the chain of those who handed it on (see [`convoy`](super::convoy)).
 //!
@@ -9,9 +9,10 @@
 //! then it stands for threshold / duration waits, and without one for none: so sums stay unbiased.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
-use super::convoy::{Convoy, Link, Woken};
-use super::split::{Share, Stretch, main_wake, split};
+use super::convoy::{Convoy, Link, Whose, Woken};
+use super::split::{Share, Stretch, Turn, main_turn, split};
 use super::waiting;
 use crate::events::StackId;
 use crate::model::machinery::LockKind;
@@ -80,12 +81,68 @@ pub fn blocked(trace: &Trace) -> Vec<Contention> {
     threads.chain(tasks).filter(|blocked| waiting::is_blocking(blocked.waiting)).collect()
 }
 
-/// Who held locks that others waited for: one entry for each wake that is blamed, and one for each lock whose unlock
-/// was not seen.
+/// Whose the time is that was waited for locks. All entries together are all waits for locks that have an end.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Blame {
+    /// Of those who held a lock while others waited: an entry for each wake and wait.
+    pub held: Vec<Contention>,
+    /// Nobody's: the lock was free, and the one that had been woken not yet running.
+    pub handing_over: Vec<Contention>,
+    /// Not explained: nobody was seen to wake.
+    pub unexplained: Vec<Contention>,
+}
+
+/// Who held locks that others waited for.
 pub fn held(trace: &Trace) -> Vec<Contention> {
-    let mut held = held_by_threads(trace);
-    held.extend(held_by_tasks(trace));
-    held
+    blame(trace).held
+}
+
+/// Whose the time is that threads and tasks waited for locks.
+pub fn blame(trace: &Trace) -> Blame {
+    let mut blame = Blame::default();
+    blame_threads(trace, &mut blame);
+    blame_tasks(trace, &mut blame);
+    for part in [&mut blame.held, &mut blame.handing_over, &mut blame.unexplained] {
+        part.retain(|blame| blame.share.contentions > 0.0 || blame.share.delay_ns > 0.0);
+    }
+    blame
+}
+
+impl Blame {
+    /// Adds what is nobody's: neither who nor where is known.
+    fn add_nobodys(&mut self, lock: (LockKind, u64), handing_over_ns: f64, unexplained: Share) {
+        let entry = |share| {
+            let (who, stack) = (Who::default(), StackId(0));
+            Contention { who, waiting: lock.0, addr: lock.1, stack, share }
+        };
+        self.handing_over.push(entry(Share { contentions: 0.0, delay_ns: handing_over_ns }));
+        self.unexplained.push(entry(unexplained));
+    }
+
+    /// Adds a wait that is split along a convoy; `waker` tells who called a wake and where.
+    fn add_handed<K: Hash + Eq + Copy>(
+        &mut self,
+        convoy: &Convoy<K>,
+        wait: &Link<K>,
+        weight: f64,
+        lock: (LockKind, u64),
+        waker: impl Fn(u32) -> (Who, StackId),
+    ) {
+        // The wake that ended the wait has it counted.
+        let mut contentions = weight;
+        convoy.split(wait, |whose, length| {
+            let delay_ns = weight * length as f64;
+            match whose {
+                Whose::Holder(wake) => {
+                    let ((who, stack), share) = (waker(wake), Share { contentions, delay_ns });
+                    contentions = 0.0;
+                    self.held.push(Contention { who, waiting: lock.0, addr: lock.1, stack, share });
+                }
+                Whose::HandingOver => self.add_nobodys(lock, delay_ns, Share::default()),
+                Whose::Unexplained => self.add_nobodys(lock, 0.0, Share { contentions, delay_ns }),
+            }
+        });
+    }
 }
 
 /// What a wait is for and how many it stands for, if it counts.
@@ -138,47 +195,68 @@ struct Lock {
     waits: Vec<Stretch>,
 }
 
-fn held_by_threads(trace: &Trace) -> Vec<Contention> {
+fn blame_threads(trace: &Trace, blame: &mut Blame) {
     let wakes = wakes_by_address(trace);
     let handed = handed_by_threads(trace, &wakes);
+    let waker = |wake: u32| waker(trace, wake);
     let mut locks: BTreeMap<u64, Lock> = BTreeMap::new();
-    let mut held = Vec::new();
     for (index, wait) in trace.waits.iter().enumerate() {
         let Some((waiting, weight)) = counted(trace, wait).filter(|(waiting, _)| waiting.is_lock()) else {
             continue;
         };
         if let Some(link) = handed.links.get(&(index as u32)) {
-            held.extend(handed.blame(trace, link, weight, waiting, wait.addr));
+            blame.add_handed(&handed.convoy, link, weight, (waiting, wait.addr), waker);
             continue;
         }
         let lock = locks.entry(wait.addr).or_insert_with(|| Lock { waiting, waits: Vec::new() });
         lock.waits.push(Stretch { begin: wait.time.begin, end: wait.time.end, weight });
     }
-    for (addr, lock) in locks {
-        held.extend(held_at(trace, addr, &lock, wakes.get(&addr).map_or(&[], Vec::as_slice)));
+    let turns = Turns::new(trace);
+    for (addr, Lock { waiting, waits }) in locks {
+        let wakes = wakes.get(&addr).map_or(&[][..], Vec::as_slice);
+        let split = split(&turns.of(trace, addr, wakes), &waits);
+        blame.held.extend(wakes.iter().zip(split.turns).map(|(&wake, share)| {
+            let (who, stack) = waker(wake);
+            Contention { who, waiting, addr, stack, share }
+        }));
+        blame.add_nobodys((waiting, addr), split.handing_over_ns, split.unexplained);
     }
-    held.retain(|blame| blame.share.contentions > 0.0 || blame.share.delay_ns > 0.0);
-    held
 }
 
-/// The shares of the wakes of one address, and what is nobody's.
-fn held_at(trace: &Trace, addr: u64, lock: &Lock, wakes: &[u32]) -> Vec<Contention> {
-    let times: Vec<Ns> = wakes.iter().map(|&wake| trace.wakes[wake as usize].at).collect();
-    let (shares, nobody) = split(&times, &lock.waits);
-    let waiting = lock.waiting;
-    let known = wakes.iter().zip(shares).map(|(&wake, share)| {
-        let (who, stack) = waker(trace, Some(wake));
-        Contention { who, waiting, addr, stack, share }
-    });
-    let unknown = Contention { who: Who::default(), waiting, addr, stack: StackId(0), share: nobody };
-    known.chain([unknown]).collect()
+/// When each thread went on after its waits.
+struct Turns {
+    /// The ends of its waits on an address, ascending.
+    ends: HashMap<(ThreadIndex, u64), Vec<Ns>>,
+}
+
+impl Turns {
+    fn new(trace: &Trace) -> Turns {
+        let mut ends: HashMap<_, Vec<Ns>> = HashMap::new();
+        for wait in &trace.waits {
+            // A thread's waits come one after the other, so by begin is by end.
+            ends.entry((wait.thread, wait.addr)).or_default().push(wait.time.end);
+        }
+        Turns { ends }
+    }
+
+    /// The turns that the wakes of an address ended.
+    fn of(&self, trace: &Trace, addr: u64, wakes: &[u32]) -> Vec<Turn> {
+        let mut before = 0;
+        let mut turn = |&wake: &u32| {
+            let wake = &trace.wakes[wake as usize];
+            let ends = self.ends.get(&(wake.thread, addr)).map_or(&[][..], Vec::as_slice);
+            let went_on = ends[..ends.partition_point(|&end| end <= wake.at)].last().copied().unwrap_or(0);
+            let since = went_on.max(before);
+            before = wake.at;
+            Turn { since, until: wake.at }
+        };
+        wakes.iter().map(&mut turn).collect()
+    }
 }
 
 /// Who called a wake, and where.
-fn waker(trace: &Trace, wake: Option<u32>) -> (Who, StackId) {
-    let Some(wake) = wake.map(|wake| &trace.wakes[wake as usize]) else {
-        return (Who::default(), StackId(0));
-    };
+fn waker(trace: &Trace, wake: u32) -> (Who, StackId) {
+    let wake = &trace.wakes[wake as usize];
     (Who { thread: Some(wake.thread), task: polled(trace, wake.in_poll) }, wake.stack)
 }
 
@@ -204,7 +282,8 @@ fn handed_by_threads(trace: &Trace, wakes: &HashMap<u64, Vec<u32>>) -> Handed {
             let woke = &trace.wakes[wake as usize];
             Woken { at: woke.at, by: Some(woke.thread), wake }
         });
-        let link = Link { begin: wait.time.begin, end: wait.time.end, woken };
+        let (begin, end) = (wait.time.begin, wait.time.end);
+        let link = Link { begin, end, on: end, woken };
         links.insert(index as u32, link);
         // A thread's waits come one after the other, so by begin is by end.
         in_order.push((wait.thread, link));
@@ -212,43 +291,25 @@ fn handed_by_threads(trace: &Trace, wakes: &HashMap<u64, Vec<u32>>) -> Handed {
     Handed { links, convoy: Convoy::new(in_order.into_iter()) }
 }
 
-impl Handed {
-    fn blame(
-        &self,
-        trace: &Trace,
-        link: &Link<ThreadIndex>,
-        weight: f64,
-        waiting: LockKind,
-        addr: u64,
-    ) -> Vec<Contention> {
-        let mut blamed = Vec::new();
-        let mut contentions = weight;
-        self.convoy.split(link, |wake, delay| {
-            let (who, stack) = waker(trace, wake);
-            let share = Share { contentions, delay_ns: weight * delay as f64 };
-            blamed.push(Contention { who, waiting, addr, stack, share });
-            contentions = 0.0;
-        });
-        blamed
-    }
-}
-
 /// The thread that is blamed for most of each wait, by index of the wait.
 pub fn holders(trace: &Trace) -> Vec<Option<ThreadIndex>> {
     let wakes = wakes_by_address(trace);
     let handed = handed_by_threads(trace, &wakes);
-    let times: HashMap<u64, Vec<Ns>> = wakes
-        .iter()
-        .map(|(&addr, wakes)| (addr, wakes.iter().map(|&wake| trace.wakes[wake as usize].at).collect()))
-        .collect();
+    let turns = Turns::new(trace);
+    let turns: HashMap<u64, Vec<Turn>> =
+        wakes.iter().map(|(&addr, wakes)| (addr, turns.of(trace, addr, wakes))).collect();
     let main = |(index, wait): (usize, &Wait)| match handed.links.get(&(index as u32)) {
         Some(link) => {
             let mut most = (0, None);
-            handed.convoy.split(link, |wake, length| most = most.max((length, wake)));
+            handed.convoy.split(link, |whose, length| {
+                if let Whose::Holder(wake) = whose {
+                    most = most.max((length, Some(wake)));
+                }
+            });
             most.1
         }
         None => {
-            let main = main_wake(times.get(&wait.addr)?, wait.time.begin, wait.time.end)?;
+            let main = main_turn(turns.get(&wait.addr)?, wait.time.begin, wait.time.end)?;
             Some(wakes[&wait.addr][main])
         }
     };
@@ -257,7 +318,7 @@ pub fn holders(trace: &Trace) -> Vec<Option<ThreadIndex>> {
 }
 
 /// Tasks' waits for async locks. A task waits from its suspension to the wake that ended it.
-fn held_by_tasks(trace: &Trace) -> Vec<Contention> {
+fn blame_tasks(trace: &Trace, blame: &mut Blame) {
     let mut wakes: HashMap<(TaskIndex, Ns), u32> = HashMap::new();
     for (index, wake) in trace.task_wakes.iter().enumerate() {
         wakes.entry((wake.task, wake.at)).or_insert(index as u32);
@@ -268,7 +329,9 @@ fn held_by_tasks(trace: &Trace) -> Vec<Contention> {
             let woke = &trace.task_wakes[wake as usize];
             Woken { at: woke.at, by: polled(trace, woke.by_poll), wake }
         });
-        Link { begin: wait.time.begin, end: wait.time.end, woken }
+        let (begin, end) = (wait.time.begin, wait.time.end);
+        let poll = wake.and_then(|wake| trace.polls.get(trace.task_wakes[wake as usize].led_to? as usize));
+        Link { begin, end, on: poll.map_or(end, |poll| poll.time.begin.max(end)), woken }
     };
     let waits: Vec<(&Suspension, LockKind, Link<TaskIndex>)> = trace
         .suspensions
@@ -278,20 +341,11 @@ fn held_by_tasks(trace: &Trace) -> Vec<Contention> {
         .filter(|(_, waiting, _)| waiting.is_lock())
         .collect();
     let convoy = Convoy::new(waits.iter().map(|(wait, _, link)| (wait.task, *link)));
-    let mut held = Vec::new();
+    let waker = |wake: u32| {
+        let wake = &trace.task_wakes[wake as usize];
+        (Who { thread: Some(wake.by_thread), task: polled(trace, wake.by_poll) }, wake.stack)
+    };
     for (_, waiting, link) in &waits {
-        let mut contentions = 1.0;
-        convoy.split(link, |wake, delay| {
-            let woke = wake.map(|wake| &trace.task_wakes[wake as usize]);
-            let who = woke.map_or(Who::default(), |woke| Who {
-                thread: Some(woke.by_thread),
-                task: polled(trace, woke.by_poll),
-            });
-            let stack = woke.map_or(StackId(0), |woke| woke.stack);
-            let share = Share { contentions, delay_ns: delay as f64 };
-            held.push(Contention { who, waiting: *waiting, addr: 0, stack, share });
-            contentions = 0.0;
-        });
+        blame.add_handed(&convoy, link, 1.0, (*waiting, 0), waker);
     }
-    held
 }

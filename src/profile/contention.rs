@@ -5,7 +5,7 @@
 
 use super::Profile;
 use super::build::{Builder, Place, text};
-use crate::analysis::contention::{Contention, blocked, held};
+use crate::analysis::contention::{Contention, blame, blocked};
 use crate::events::StackId;
 use crate::model::Trace;
 
@@ -13,25 +13,34 @@ use crate::model::Trace;
 ///
 /// Idle workers, timers and sockets are left out, as in Go, and so are waits that had not ended.
 pub fn block(trace: &Trace) -> Profile {
-    profile(trace, blocked(trace), "[no stack]")
+    let mut builder = Builder::contentions(trace);
+    add(trace, blocked(trace), "[no stack]", &mut builder);
+    builder.finish()
 }
 
 /// Where locks were released that others waited for: the stack is the holder's, at its unlock.
+///
+/// Its total is that of all waits for locks. What is nobody's stands under two words in brackets: the time in which a
+/// lock was free and the one that had been woken waited for a CPU, and waits that nobody was seen to end.
 pub fn mutex(trace: &Trace) -> Profile {
-    profile(trace, held(trace), "[unlock not seen]")
+    let mut builder = Builder::contentions(trace);
+    let blame = blame(trace);
+    add(trace, blame.held, "[no stack]", &mut builder);
+    add(trace, blame.handing_over, "[woken, not yet running]", &mut builder);
+    add(trace, blame.unexplained, "[unlock not seen]", &mut builder);
+    builder.finish()
 }
 
-fn profile(trace: &Trace, contentions: Vec<Contention>, unknown: &str) -> Profile {
-    let mut builder = Builder::contentions(trace);
+/// Adds contentions; `word` stands where one has no stack.
+fn add(trace: &Trace, contentions: Vec<Contention>, word: &str, builder: &mut Builder<'_>) {
     for contention in contentions {
         let place = match contention.stack {
-            StackId(0) => Place::Word(unknown.into()),
+            StackId(0) => Place::Word(word.into()),
             stack => Place::Stack(stack),
         };
         let share = contention.share;
         builder.add(&place, labels(trace, &contention), [share.contentions, share.delay_ns]);
     }
-    builder.finish()
 }
 
 fn labels(trace: &Trace, contention: &Contention) -> Vec<super::Label> {
