@@ -2,6 +2,7 @@
 
 #![cfg(feature = "hooks")]
 #![allow(unsafe_code, reason = "calls pthread functions by hand, as C programs do")]
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "a lock's few calls belong together")]
 
 mod recorded;
 mod watched;

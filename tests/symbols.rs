@@ -9,7 +9,7 @@ use kymo::events::StackId;
 use kymo::format::{Frame, Module};
 use kymo::model::stacks::Stacks;
 use kymo::model::symbols::resolve;
-use object::{Object, ObjectSegment, ObjectSymbol};
+use object::{Object, ObjectSegment};
 
 /// Prints the address of an instruction in a function that is inlined into another one, and where the program is.
 const PROGRAM: &str = r#"

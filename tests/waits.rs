@@ -266,7 +266,7 @@ fn tokio_on_a_thread() {
     let held = mutex.try_lock().unwrap();
     stacks.push((LockKind::Mutex, asleep(|| drop(mutex.blocking_lock()), || drop(held))));
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<u32>(1);
-    let receive = || drop(receiver.blocking_recv());
+    let receive = || assert!(receiver.blocking_recv().is_none());
     stacks.push((LockKind::Channel, asleep(receive, || drop(sender))));
     let (sender, receiver) = tokio::sync::oneshot::channel::<u32>();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
@@ -289,7 +289,7 @@ fn tokio_in_a_future() {
     let notify = tokio::sync::Notify::new();
     stacks.push((LockKind::Notify, awaiting(async { notify.notified().await })));
     let (sender, mut receiver) = tokio::sync::mpsc::channel::<u32>(1);
-    stacks.push((LockKind::Channel, awaiting(async { drop(receiver.recv().await) })));
+    stacks.push((LockKind::Channel, awaiting(async { assert!(receiver.recv().await.is_none()) })));
     sender.try_send(1).unwrap();
     stacks.push((LockKind::Channel, awaiting(async { sender.send(2).await.unwrap() })));
     let (_sender, receiver) = tokio::sync::oneshot::channel::<u32>();
@@ -297,7 +297,7 @@ fn tokio_in_a_future() {
     let cell = tokio::sync::OnceCell::<u32>::new();
     let mut first = pin!(cell.get_or_init(std::future::pending));
     assert!(first.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
-    stacks.push((LockKind::Once, awaiting(async { drop(cell.get_or_init(|| async { 1 }).await) })));
+    stacks.push((LockKind::Once, awaiting(async { assert_eq!(cell.get_or_init(|| async { 1 }).await, &1) })));
     expect(stacks);
 }
 

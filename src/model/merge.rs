@@ -130,12 +130,13 @@ fn streams<'a>(file: &'a File<'a>) -> Vec<Stream<'a>> {
     let key = |run: &Run<'_>| (run.head.thread, run.head.lane);
     // Stable: runs that begin at the same tick stay in file order.
     runs.sort_by_key(|run| (key(run), run.head.base_ticks));
-    let by_lane = runs.chunk_by(|a, b| key(a) == key(b));
+    let by_lane: Vec<Vec<Run<'a>>> = runs.chunk_by(|a, b| key(a) == key(b)).map(<[_]>::to_vec).collect();
     by_lane
+        .into_iter()
         .map(|runs| Stream {
             thread: runs[0].head.thread,
             lane: runs[0].head.lane,
-            runs: runs.to_vec().into_iter(),
+            runs: runs.into_iter(),
             events: Events::new(&[], 0, &file.arity),
             stop: Stop { offset: 0, ticks: 0, broken: false },
             next: None,

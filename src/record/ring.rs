@@ -257,9 +257,10 @@ impl Lane {
         // A thread's time never runs backwards: an earlier stamp counts as the latest one.
         let ticks = ticks.max(last);
         let len = head.bytes.with_mut(|bytes| {
+            let room = bytes.cast::<u8>().wrapping_add(at as usize).cast::<[u8; EVENT_MAX]>();
             // SAFETY: the lane owns the chunk while its turn is odd (invariants 1 to 3), nobody reads beyond the
             // published length, and `place` found EVENT_MAX bytes between `at` and the chunk's end.
-            let room = unsafe { &mut *bytes.cast::<u8>().add(at as usize).cast::<[u8; EVENT_MAX]>() };
+            let room = unsafe { &mut *room };
             let mut cursor = Cursor::new(room);
             event.put(ticks - last, &mut cursor);
             cursor.len() as u32

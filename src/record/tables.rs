@@ -265,7 +265,7 @@ mod tests {
                 .collect();
             threads.into_iter().map(|thread| thread.join().unwrap()).collect()
         });
-        for (thread, n) in ids.iter().flat_map(|ids| ids.iter().zip(1..)).map(|(id, n)| (id, n)) {
+        for (thread, n) in ids.iter().flat_map(|ids| ids.iter().zip(1..)) {
             assert_eq!(stacks.get(thread.0), [n, n * 7, 3]);
         }
     }
