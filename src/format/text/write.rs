@@ -8,7 +8,7 @@ use super::words::quote;
 use crate::events::{ArgKind, kind};
 use crate::format::Symbol;
 use crate::format::decode::Arity;
-use crate::format::file::{File, Run};
+use crate::format::file::{File, Problem, Run};
 use crate::wire::{Reader, WireError, unzigzag};
 
 /// Tells what a file holds, in a fixed order: header, schema, runs, strings, stacks, modules, symbols, threads, end.
@@ -29,7 +29,9 @@ pub fn write(file: &File<'_>) -> String {
 }
 
 fn write_all(out: &mut String, file: &File<'_>) -> std::fmt::Result {
-    write_header(out, file)?;
+    if !file.problems.contains(&Problem::NoHeader) {
+        write_header(out, file)?;
+    }
     write_schema(out, file)?;
     for run in &file.runs {
         write_run(out, run, &file.arity)?;
