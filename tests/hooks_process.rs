@@ -1,0 +1,277 @@
+//! What would break a process, were a hook not careful: calls before main, signals, cancelled threads, forks.
+//!
+//! Each test is a child of its own with a watchdog.
+
+#![cfg(feature = "hooks")]
+#![allow(unsafe_code, reason = "forks, cancels and raises signals, as C programs do")]
+#![allow(
+    clippy::multiple_unsafe_ops_per_block,
+    reason = "a child's, and a cancelled thread's, few calls belong together"
+)]
+
+mod recorded;
+mod watched;
+
+use std::ffi::{c_int, c_void};
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+
+use kymo::events::{Call, Event, Group, Groups};
+use kymo::format::file::File;
+use kymo::record::session::{Capture, CaptureError, CaptureOptions};
+use kymo::record::sink::MemorySink;
+use recorded::{record_unnamed as record, this_thread};
+
+fn errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap()
+}
+
+/// Starts a capture that may lose events.
+fn start(groups: Groups) -> (Capture, MemorySink) {
+    let sink = MemorySink::new(256 << 20);
+    let options = CaptureOptions { groups, sink: Box::new(sink.clone()), resolver: None };
+    (Capture::start(options).unwrap(), sink)
+}
+
+/// What the calls of [`before_everything`] came to: two results and an errno.
+static EARLY: [AtomicI32; 3] = [const { AtomicI32::new(i32::MIN) }; 3];
+
+/// Runs before any constructor, those of kymo and of libc included.
+extern "C" fn before_everything() {
+    // SAFETY: reads nothing, from no descriptor.
+    EARLY[0].store(unsafe { libc::read(-1, null_mut(), 0) } as i32, Ordering::Relaxed);
+    // SAFETY: only says where errno is.
+    EARLY[1].store(unsafe { *libc::__errno_location() }, Ordering::Relaxed);
+    // SAFETY: getpid(2) takes no arguments.
+    EARLY[2].store(unsafe { libc::syscall(libc::SYS_getpid) } as i32, Ordering::Relaxed);
+}
+
+#[used]
+#[unsafe(link_section = ".preinit_array")]
+static BEFORE_EVERYTHING: extern "C" fn() = before_everything;
+
+#[test]
+fn calls_before_any_constructor_find_the_real_functions() {
+    let [read, error, pid] = EARLY.each_ref().map(|value| value.load(Ordering::Relaxed));
+    assert_eq!((read, error, pid as u32), (-1, libc::EBADF, std::process::id()));
+}
+
+#[test]
+fn with_nothing_recording_nothing_is_recorded() {
+    watched::in_child(|| {
+        let ((), before) = record(|| ());
+        std::fs::read("/proc/self/comm").unwrap();
+        let ((), after) = record(|| ());
+        assert!(before.calls.is_empty() && after.calls.is_empty(), "{:?} {:?}", before.calls, after.calls);
+    });
+}
+
+/// How often a handler ran.
+static HANDLED: AtomicU64 = AtomicU64::new(0);
+
+/// A handler as it should be, but that it calls what is hooked.
+extern "C" fn handle(_signal: c_int) {
+    // SAFETY: writes nothing, to no descriptor, and leaves errno as it was.
+    unsafe {
+        let before = *libc::__errno_location();
+        libc::write(-1, null(), 0);
+        *libc::__errno_location() = before;
+    }
+    HANDLED.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Raises the handler's signal on this thread, again and again.
+fn interrupt_this_thread_each(nanos: i64) {
+    // SAFETY: zero bytes are a valid event, and the timer's place is live.
+    unsafe {
+        let mut event: libc::sigevent = std::mem::zeroed();
+        event.sigev_notify = libc::SIGEV_THREAD_ID;
+        event.sigev_signo = libc::SIGUSR1;
+        event.sigev_notify_thread_id = libc::gettid();
+        let mut timer = null_mut();
+        assert_eq!(libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer), 0);
+        let time = libc::timespec { tv_sec: 0, tv_nsec: nanos };
+        let again = libc::itimerspec { it_interval: time, it_value: time };
+        assert_eq!(libc::timer_settime(timer, 0, &again, null_mut()), 0);
+    }
+}
+
+#[test]
+fn a_handler_that_interrupts_a_hook_is_recorded_or_counted_and_errno_stays() {
+    watched::in_child(|| {
+        // SAFETY: the handler only does what handlers may.
+        unsafe { libc::signal(libc::SIGUSR1, handle as *const () as usize) };
+        let (capture, sink) = start(Groups::NONE.with(Group::Syscall));
+        interrupt_this_thread_each(100_000);
+        let mut calls = 0;
+        while HANDLED.load(Ordering::Relaxed) < 2_000 {
+            // SAFETY: reads nothing, from no descriptor.
+            let read = unsafe { libc::read(-1, null_mut(), 0) };
+            assert_eq!((read, errno()), (-1, libc::EBADF));
+            calls += 1;
+        }
+        // SAFETY: the handler is never needed again.
+        unsafe { libc::signal(libc::SIGUSR1, libc::SIG_IGN) };
+        let progress = capture.stop();
+        let bytes = sink.take();
+        let file = File::parse(&bytes).unwrap();
+        assert_eq!(file.problems, []);
+        let events = file.runs.iter().flat_map(|run| file.events(run)).map(|stamped| stamped.unwrap().event);
+        let of_calls = |event: &Event| matches!(event, Event::SyscallEnter(_) | Event::SyscallExit(_));
+        let seen = events.filter(of_calls).count() as u64;
+        let sent = 2 * (calls + HANDLED.load(Ordering::Relaxed));
+        assert_eq!(seen + progress.lost, sent, "each is recorded or counted; {} lost", progress.lost);
+        assert!(seen > sent / 2, "{seen} of {sent}");
+    });
+}
+
+/// Waits in a hooked call until it is cancelled, given a descriptor that nothing comes from.
+type Waiter = extern "C" fn(*mut c_void) -> *mut c_void;
+
+macro_rules! waiters {
+    ($(|$fd:ident| $call:expr;)*) => {
+        [$({
+            extern "C" fn waiter(argument: *mut c_void) -> *mut c_void {
+                let $fd = argument.addr() as c_int;
+                let _ = $fd;
+                // SAFETY: pointers are to live memory of this frame, or null where that may be.
+                #[allow(clippy::macro_metavars_in_unsafe, reason = "each row is a libc call")]
+                let _ = unsafe { $call };
+                null_mut()
+            }
+            waiter as Waiter
+        },)*]
+    };
+}
+
+const LONG: libc::timespec = libc::timespec { tv_sec: 1_000, tv_nsec: 0 };
+
+#[test]
+fn threads_are_cancelled_in_hooked_calls() {
+    watched::in_child(|| {
+        let waiters = waiters! {
+            |fd| libc::read(fd, (&raw mut *&mut 0u8).cast(), 1);
+            |fd| libc::readv(fd, &libc::iovec { iov_base: (&raw mut *&mut 0u8).cast(), iov_len: 1 }, 1);
+            |fd| libc::poll(&mut libc::pollfd { fd, events: libc::POLLIN, revents: 0 }, 1, -1);
+            |fd| libc::nanosleep(&LONG, null_mut());
+            |fd| libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &LONG, null_mut());
+            |fd| {
+                let (mut condition, mut mutex) = (libc::PTHREAD_COND_INITIALIZER, libc::PTHREAD_MUTEX_INITIALIZER);
+                libc::pthread_mutex_lock(&mut mutex);
+                libc::pthread_cond_wait(&mut condition, &mut mutex)
+            };
+        };
+        let (pipe, _open) = std::io::pipe().unwrap();
+        let argument = std::os::fd::AsRawFd::as_raw_fd(&pipe) as usize;
+        let mut cancelled = 0;
+        let ((), trace) = record(|| {
+            for waiter in waiters {
+                let (mut thread, mut result) = (0, null_mut());
+                // SAFETY: the routine takes a descriptor as its argument; the thread is cancelled and joined once.
+                unsafe {
+                    let argument = std::ptr::without_provenance_mut(argument);
+                    assert_eq!(libc::pthread_create(&mut thread, null(), waiter, argument), 0);
+                    libc::pthread_cancel(thread);
+                    libc::pthread_join(thread, &mut result);
+                }
+                assert_eq!(result.addr(), usize::MAX, "PTHREAD_CANCELED");
+                cancelled += 1;
+            }
+        });
+        assert_eq!(cancelled, 6);
+        let own = this_thread(&trace);
+        let made: Vec<_> = trace.threads.iter().filter(|thread| thread.creator == Some(own)).collect();
+        assert_eq!(made.len(), 6);
+        assert!(made.iter().all(|thread| !thread.life.open), "their ends were seen");
+    });
+}
+
+/// Runs `work` in a forked child; its exit code.
+fn forked(work: impl FnOnce() -> c_int) -> c_int {
+    // SAFETY: the child does what a signal handler may, and leaves by _exit(2), which runs none of its destructors.
+    match unsafe { libc::fork() } {
+        0 => {
+            let code = work();
+            // SAFETY: ends the child.
+            unsafe { libc::_exit(code) }
+        }
+        child => {
+            let mut status = -1;
+            // SAFETY: waits for our own child.
+            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+            status
+        }
+    }
+}
+
+const FORKS: usize = 60;
+
+#[test]
+fn forks_while_threads_record_run_to_their_end_and_record_nothing() {
+    watched::in_child(|| {
+        let stop = AtomicBool::new(false);
+        let lock = std::sync::Mutex::new(0);
+        let (capture, sink) = start(Groups::ALL);
+        let statuses = std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while !stop.load(Ordering::Relaxed) {
+                        *lock.lock().unwrap() += 1;
+                        // SAFETY: reads nothing, from no descriptor.
+                        unsafe { libc::read(-1, null_mut(), 0) };
+                    }
+                });
+            }
+            let statuses: Vec<_> = (0..FORKS).map(|_| forked(child)).collect();
+            stop.store(true, Ordering::Relaxed);
+            statuses
+        });
+        // Not nothing lost: a thread that is put off its CPU inside a write, while its chunk is taken, loses an event.
+        capture.stop();
+        let (trace, problems) = kymo::model::load::load(&sink.take()).unwrap();
+        assert_eq!(problems, []);
+        assert_eq!(statuses, [0; FORKS]);
+        assert!(
+            trace.calls.iter().all(|call| call.call != Call::Write),
+            "the children's writes are not ours"
+        );
+        assert!(trace.calls.iter().filter(|call| call.call == Call::Read).count() > FORKS);
+    });
+}
+
+/// What a forked child does: calls, a lock of its own, a try to record. 0 if all is as it should be.
+fn child() -> c_int {
+    for _ in 0..10 {
+        // SAFETY: writes nothing, to no descriptor.
+        if unsafe { libc::write(-1, null(), 0) } != -1 || errno() != libc::EBADF {
+            return 1;
+        }
+    }
+    if kymo::record::enabled(Group::Syscall) {
+        return 2;
+    }
+    if *std::sync::Mutex::new(7).lock().unwrap() != 7 {
+        return 3;
+    }
+    let options = CaptureOptions { groups: Groups::ALL, sink: Box::new(MemorySink::new(0)), resolver: None };
+    if !matches!(Capture::start(options), Err(CaptureError::Forked)) {
+        return 4;
+    }
+    0
+}
+
+#[test]
+fn spawned_programs_run_and_leave_no_descriptor_behind() {
+    watched::in_child(|| {
+        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+        let ((before, after), _trace) = record(|| {
+            let before = open();
+            for _ in 0..50 {
+                let output = std::process::Command::new("true").output().unwrap();
+                assert!(output.status.success());
+            }
+            (before, open())
+        });
+        assert_eq!(before, after);
+    });
+}
