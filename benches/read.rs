@@ -184,7 +184,7 @@ fn poll(lane: &mut Lane64K, out: &mut Vec<u8>, ticks: u64, turn: u64) {
     put(PollBegin { task }.into());
     put(SyscallEnter { call: Call::Recvfrom, fd: Fd(8 + (turn % 500) as i32) }.into());
     put(SyscallExit { result: Value((turn % 1_400) as i64 - 11), stack: StackId(0) }.into());
-    if turn % 4 == 0 {
+    if turn.is_multiple_of(4) {
         let addr = Addr(0x7f12_3456_0000 + turn % 64 * 8);
         put(WaitBegin { kind: WaitKind::Futex, addr }.into());
         put(WaitEnd { outcome: WaitOutcome::Woken, stack: StackId(0) }.into());

@@ -321,7 +321,7 @@ proptest! {
         let cut = (bytes.len() as f64 * part) as usize;
         let whole = sections(&bytes).iter().filter(|&&end| end <= cut).count().saturating_sub(1);
         if let Ok(file) = File::parse(&bytes[..cut]) {
-            prop_assert_eq!(file.runs.len(), (whole.saturating_sub(1) + 2) / 3);
+            prop_assert_eq!(file.runs.len(), whole.saturating_sub(1).div_ceil(3));
             let counts = file.runs.iter().map(|run| file.events(run).filter(Result::is_ok).count());
             for (count, run) in counts.zip(&runs) {
                 prop_assert_eq!(count, run.len());

@@ -3,6 +3,7 @@
 //! Each test is a child of its own with a watchdog.
 
 #![cfg(feature = "hooks")]
+#![allow(clippy::deref_addrof, reason = "a byte that nobody reads")]
 #![allow(unsafe_code, reason = "forks, cancels and raises signals, as C programs do")]
 #![allow(
     clippy::multiple_unsafe_ops_per_block,
