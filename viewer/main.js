@@ -182,10 +182,19 @@ async function readAddress(timeline) {
   if (address.top > 0) timeline.scroll(address.top);
 }
 
+/** Records what the index page's button asks for by `?record=5`; once, since a reload must not do it again. */
+function recordIfAsked() {
+  const seconds = Number(new URLSearchParams(location.search).get('record'));
+  if (!(seconds > 0) || !store.state.session?.can_record) return;
+  history.replaceState(null, '', location.pathname + location.hash);
+  void actions.record(seconds);
+}
+
 try {
   const timeline = start(await api.schema());
   await actions.loadSession();
   await readAddress(timeline);
+  recordIfAsked();
 } catch (error) {
   actions.fail(error);
   fillNotice(byId('notice', HTMLDivElement), store.state, () => {});

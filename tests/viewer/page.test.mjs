@@ -284,6 +284,22 @@ test('a recording from the page is shown when it is there', async () => {
   await close();
 });
 
+test('the address of the index page\'s button records once', async () => {
+  const { page, faults, close } = await open(KYMO_PLANTED);
+  const asked = [];
+  page.on('request', (request) => request.url().endsWith('/record') && asked.push(request.postDataJSON()));
+  const recorded = page.waitForResponse((response) => response.url().endsWith('/record'));
+  await page.goto(`${KYMO_PLANTED}?record=2`);
+  await recorded;
+  await page.locator('#traces option:checked', { hasText: 'recorded' }).waitFor({ state: 'attached' });
+  assert.equal(new URL(page.url()).search, '');
+  await page.reload();
+  await settled(page);
+  assert.deepEqual(asked, [{ seconds: 2 }]);
+  assert.deepEqual(faults, []);
+  await close();
+});
+
 test('a program that was really recorded shows its lock, its polls and their stacks', async () => {
   const { page, faults, close } = await open(KYMO_LIVE);
   const finding = page.locator('.finding').first();
