@@ -106,7 +106,8 @@ impl TraceArgs {
 impl Input {
     /// As [`TraceArgs::load`].
     pub(super) fn load(&self) -> anyhow::Result<(Trace, Vec<Problem>)> {
-        let (trace, problems) = load(&self.bytes).with_context(|| self.name.clone())?;
+        let (mut trace, problems) = load(&self.bytes).with_context(|| self.name.clone())?;
+        trace.stacks.resolve_missing();
         for problem in problems.iter().take(PROBLEMS_LISTED) {
             eprintln!("kymo: {}: {problem}", self.name);
         }
