@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::ValueEnum;
 use kymo::export::{chrome, perfetto};
+use kymo::format::{file::File, text};
 
 use super::output;
 use super::source::TraceArgs;
@@ -13,7 +14,7 @@ use super::source::TraceArgs;
 /// Writes a trace in another format
 ///
 /// By the output's extension: .pftrace or .perfetto-trace for ui.perfetto.dev, .json for chrome://tracing,
-/// .kymo for the trace itself.
+/// .txt for people, .kymo for the trace itself.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -32,6 +33,8 @@ enum Format {
     Perfetto,
     /// Trace Event JSON, for chrome://tracing
     Chrome,
+    /// One line an event and a table row, for people and tests
+    Text,
     /// The trace as it is
     Kymo,
 }
@@ -40,7 +43,7 @@ enum Format {
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let format = args.to.or_else(|| by_extension(&args.output)).with_context(|| {
         format!(
-            "{} has no extension that names a format: .pftrace, .json or .kymo; or say it by --to",
+            "{} has no extension that names a format: .pftrace, .json, .txt or .kymo; or say it by --to",
             args.output.display()
         )
     })?;
@@ -50,6 +53,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         match format {
             Format::Perfetto => perfetto::write(&trace, out),
             Format::Chrome => chrome::write(&trace, out),
+            Format::Text => {
+                out.write_all(text::write(&File::parse(&input.bytes).map_err(io::Error::other)?).as_bytes())
+            }
             Format::Kymo => out.write_all(&input.bytes),
         }
     })
@@ -59,6 +65,7 @@ fn by_extension(path: &Path) -> Option<Format> {
     match path.extension()?.to_str()? {
         "pftrace" | "perfetto-trace" => Some(Format::Perfetto),
         "json" => Some(Format::Chrome),
+        "txt" => Some(Format::Text),
         "kymo" => Some(Format::Kymo),
         _ => None,
     }
