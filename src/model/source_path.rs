@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn the_standard_library_and_fetched_packages_are_known() {
         let std = "/rustc/59807616e1fa2540724bfbac14d7976d7e4a3860/library/std/src";
-        let registry = "/home/me/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f";
+        let registry = "/home/me/.cargo/registry/src/index-1949cf8c6b5b557f";
         for (name, file, path) in [
             ("lock", format!("{std}/sys/sync/mutex/futex.rs"), "std::sys::sync::mutex::futex::lock"),
             ("recv<u32>", format!("{std}/sync/mpmc/mod.rs"), "std::sync::mpmc::recv"),
