@@ -1,85 +1,85 @@
 //! States told more exactly, once stacks have names: what is a lock, what a condition, what a socket, what a timer.
 //!
-//! While events are read, a futex wait counts as blocked and a suspension as waiting. Here the functions on their
-//! stacks decide; a wait without a stack of its own (it was short) takes the answer of others on the same address.
+//! While events are read, a wait counts as blocked and a suspension as waiting. Here the functions on their stacks
+//! decide (see [`machinery`](super::machinery)). A wait without a stack of its own (it was short) takes the answer of
+//! the latest one before it on the same address, else of the first one after it: addresses are used again, mostly for
+//! the same. One of which nothing tells stays blocked, since waits that never last are for locks.
 
 use std::collections::HashMap;
 
+use super::ids::IdMap;
 use super::stacks::Stacks;
 use super::{Cause, State, StateChange, Trace, Wait};
 use crate::events::{StackId, WaitKind};
 
 /// Refines the states of all threads and tasks.
 pub(super) fn refine(trace: &mut Trace) {
-    let waits = wait_states(trace);
-    let mut suspended: HashMap<StackId, State> = HashMap::new();
-    for suspension in &trace.suspensions {
-        suspended.entry(suspension.stack).or_insert_with(|| suspended_state(&trace.stacks, suspension.stack));
-    }
-    let refine = |change: &mut StateChange| match change.cause {
-        Cause::Wait(wait) => change.state = waits[wait as usize],
+    let mut told = Told { stacks: &trace.stacks, by_stack: IdMap::default() };
+    let waits = wait_states(&trace.waits, &mut told);
+    let suspensions = &trace.suspensions;
+    let mut refine = |change: &mut StateChange| match change.cause {
+        // One that was preempted is runnable whatever it waits for.
+        Cause::Wait(wait) if change.state == State::Blocked => change.state = waits[wait as usize],
         Cause::Suspension(suspension) => {
-            change.state = suspended[&trace.suspensions[suspension as usize].stack]
+            change.state = told.state(suspensions[suspension as usize].stack).unwrap_or(State::Waiting);
         }
         _ => {}
     };
-    trace.threads.iter_mut().flat_map(|thread| &mut thread.states).for_each(refine);
+    trace.threads.iter_mut().flat_map(|thread| &mut thread.states).for_each(&mut refine);
     trace.tasks.iter_mut().flat_map(|task| &mut task.states).for_each(refine);
 }
 
-fn wait_states(trace: &Trace) -> Vec<State> {
-    let mut by_address: HashMap<u64, State> = HashMap::new();
-    let own: Vec<Option<State>> = trace.waits.iter().map(|wait| wait_state(&trace.stacks, wait)).collect();
-    for (wait, state) in trace.waits.iter().zip(&own) {
-        by_address.extend(state.map(|state| (wait.addr, state)));
+/// What stacks tell, each asked once.
+struct Told<'a> {
+    stacks: &'a Stacks,
+    /// The state's place in [`State::ALL`], or one past the last where nothing tells.
+    by_stack: IdMap,
+}
+
+impl Told<'_> {
+    #[inline]
+    fn state(&mut self, stack: StackId) -> Option<State> {
+        if stack.0 == 0 {
+            return None;
+        }
+        let place = self.by_stack.get_or_insert_with(u64::from(stack.0), || {
+            self.stacks.wait_kind(stack).state().map_or(State::ALL.len() as u32, |state| state as u32)
+        });
+        State::ALL.get(place as usize).copied()
     }
-    let state = |(wait, own): (&Wait, &Option<State>)| own.or(by_address.get(&wait.addr).copied());
-    trace.waits.iter().zip(&own).map(|pair| state(pair).unwrap_or(State::Blocked)).collect()
+}
+
+fn wait_states(waits: &[Wait], told: &mut Told<'_>) -> Vec<State> {
+    let own: Vec<Option<State>> = waits.iter().map(|wait| wait_state(wait, told)).collect();
+    let mut states = vec![State::Blocked; waits.len()];
+    let mut latest: HashMap<u64, State> = HashMap::new();
+    let mut untold: HashMap<u64, Vec<usize>> = HashMap::new();
+    for (index, (wait, own)) in waits.iter().zip(own).enumerate() {
+        match own {
+            Some(state) => {
+                states[index] = state;
+                if latest.insert(wait.addr, state).is_none() {
+                    let before = untold.remove(&wait.addr).into_iter().flatten();
+                    before.for_each(|earlier| states[earlier] = state);
+                }
+            }
+            None => match latest.get(&wait.addr) {
+                Some(&state) => states[index] = state,
+                None => untold.entry(wait.addr).or_default().push(index),
+            },
+        }
+    }
+    states
 }
 
 /// What a wait is by its hooked function or its own stack; `None` if neither tells.
-fn wait_state(stacks: &Stacks, wait: &Wait) -> Option<State> {
+fn wait_state(wait: &Wait, told: &mut Told<'_>) -> Option<State> {
     match wait.kind {
         WaitKind::PthreadMutex | WaitKind::PthreadRead | WaitKind::PthreadWrite | WaitKind::Semaphore => {
             Some(State::Blocked)
         }
-        WaitKind::PthreadCond | WaitKind::Join => Some(State::Waiting),
-        WaitKind::Futex | WaitKind::Unknown => first_told(stacks, wait.stack, &FUTEX),
+        WaitKind::PthreadCond => told.state(wait.stack).or(Some(State::Waiting)),
+        WaitKind::Join => Some(State::Waiting),
+        WaitKind::Futex | WaitKind::Unknown => told.state(wait.stack),
     }
 }
-
-fn suspended_state(stacks: &Stacks, stack: StackId) -> State {
-    first_told(stacks, stack, &AWAIT).unwrap_or(State::Waiting)
-}
-
-/// The state of the first pattern that a function on the stack contains, leaf first.
-fn first_told(stacks: &Stacks, stack: StackId, table: &[(&str, State)]) -> Option<State> {
-    stacks.frames(stack).find_map(|frame| {
-        table.iter().find(|(part, _)| frame.function.contains(part)).map(|&(_, state)| state)
-    })
-}
-
-/// Who calls `futex`, by a part of the function's name.
-const FUTEX: [(&str, State); 9] = [
-    ("Condvar", State::Waiting),
-    ("condvar", State::Waiting),
-    ("park", State::Waiting),
-    ("mpmc", State::Waiting),
-    ("lock_contended", State::Blocked),
-    ("read_contended", State::Blocked),
-    ("write_contended", State::Blocked),
-    ("Once", State::Blocked),
-    ("lock_slow", State::Blocked),
-];
-
-/// What an await waits for, by a part of a function's name.
-const AWAIT: [(&str, State); 8] = [
-    ("tokio::time", State::Idle),
-    ("tokio::runtime::time", State::Idle),
-    ("tokio::runtime::io", State::Io),
-    ("tokio::net", State::Io),
-    ("tokio::process", State::Io),
-    ("tokio::sync::mutex", State::Blocked),
-    ("tokio::sync::rwlock", State::Blocked),
-    ("batch_semaphore", State::Blocked),
-];
