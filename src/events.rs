@@ -551,13 +551,13 @@ macro_rules! events {
                 }
             }
 
-            /// Reads the arguments of a kind that this version knows; `None` for one that it doesn't.
+            /// Reads the arguments of a kind that this version knows, and nothing for one that it doesn't.
             #[inline]
-            pub(crate) fn read_args(id: u8, reader: &mut Reader<'_>) -> Result<Option<Event>, WireError> {
-                Ok(Some(match id {
+            pub(crate) fn read_args(id: u8, reader: &mut Reader<'_>) -> Result<Event, WireError> {
+                Ok(match id {
                     $($id => Event::$name($name { $($arg: <$ty as Arg>::from_wire(reader.u64()?),)* }),)*
-                    _ => return Ok(None),
-                }))
+                    _ => Event::Unknown { id },
+                })
             }
         }
     };
@@ -683,7 +683,7 @@ mod tests {
             for index in 0..spec.args.len() as u64 {
                 crate::wire::put_u64(&mut bytes, index + 1);
             }
-            let event = Event::read_args(spec.id, &mut Reader::new(&bytes)).unwrap().unwrap();
+            let event = Event::read_args(spec.id, &mut Reader::new(&bytes)).unwrap();
             assert_eq!(event.id(), spec.id);
             assert_eq!(event.wire_args(), (1..=spec.args.len() as u64).collect::<Vec<_>>(), "{}", spec.name);
             let mut room = [0; EVENT_MAX];

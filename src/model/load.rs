@@ -7,11 +7,11 @@
 
 use std::collections::HashMap;
 
-use super::merge::{Merge, Step};
+use super::merge::{Merge, Take};
 use super::time::Clock;
 use super::timeline::Builder;
 use super::{Info, Ns, Trace, states, window};
-use crate::events::{KINDS, ThreadId};
+use crate::events::{Event, KINDS, ThreadId};
 use crate::format::file::{File, FileError, Problem};
 
 /// Reads a trace: as much as is valid, together with what is wrong.
@@ -31,21 +31,10 @@ pub fn load(bytes: &[u8]) -> Result<(Trace, Vec<Problem>), FileError> {
     let file = File::parse(bytes)?;
     let merge = Merge::new(&file);
     let window = Window::of(&file, merge.first_ticks());
-    let mut clock = window.clock.clone();
-    let mut builder = Builder::new(window.end_ns - window.zero_ns);
-    let broken = merge.run(|step| match step {
-        Step::Event(thread, ticks, event) => {
-            if ticks <= window.end_ticks {
-                if ticks >= window.start_ticks {
-                    builder.count_kind(&event);
-                }
-                let at = clock.ascending_nanos(ticks).min(window.end_ns);
-                builder.event(thread, at.saturating_sub(window.zero_ns), event);
-            }
-        }
-        Step::Gap(thread) => builder.gap(thread),
-    });
-    let mut trace = builder.finish();
+    let builder = Builder::new(window.end_ns - window.zero_ns);
+    let mut reading = Reading { clock: window.clock.clone(), window: &window, builder };
+    let broken = merge.run(&mut reading);
+    let mut trace = reading.builder.finish();
     window::cut(&mut trace, window.start_ns - window.zero_ns);
     trace.info = info(&file, &window);
     let mut problems = file.problems.clone();
@@ -53,6 +42,31 @@ pub fn load(bytes: &[u8]) -> Result<(Trace, Vec<Problem>), FileError> {
     take_tables(&mut trace, file);
     states::refine(&mut trace);
     Ok((trace, problems))
+}
+
+/// Hands events to the builder, at their times.
+struct Reading<'a> {
+    clock: Clock,
+    window: &'a Window,
+    builder: Builder,
+}
+
+impl Take for Reading<'_> {
+    #[inline]
+    fn event(&mut self, thread: ThreadId, ticks: u64, event: &Event) {
+        if ticks > self.window.end_ticks {
+            return;
+        }
+        if ticks >= self.window.start_ticks {
+            self.builder.count_kind(event);
+        }
+        let at = self.clock.ascending_nanos(ticks).min(self.window.end_ns);
+        self.builder.event(thread, at.saturating_sub(self.window.zero_ns), event);
+    }
+
+    fn gap(&mut self, thread: ThreadId) {
+        self.builder.gap(thread);
+    }
 }
 
 /// The capture's window.

@@ -7,20 +7,23 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
+use std::collections::binary_heap::PeekMut;
 
 use super::gaps::{Gaps, Stop};
-use crate::events::{Event, ThreadId};
+use crate::events::{
+    Event, EventKind, PollBegin, PollEnd, SpanEnd, SwitchIn, SwitchOut, SyscallEnter, SyscallExit,
+    TaskSuspend, ThreadId, WaitBegin, WaitEnd, WorkerPark, WorkerUnpark,
+};
 use crate::format::Lane;
 use crate::format::decode::Events;
 use crate::format::file::{File, Problem, Run};
 
-/// What comes next.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Step {
+/// Who takes what comes, in order.
+pub(super) trait Take {
     /// An event of a thread, at a tick.
-    Event(ThreadId, u64, Event),
+    fn event(&mut self, thread: ThreadId, ticks: u64, event: &Event);
     /// Events of a thread are missing between its previous event and its next one.
-    Gap(ThreadId),
+    fn gap(&mut self, thread: ThreadId);
 }
 
 /// When an event is: ticks, then its place among those of one tick, then its stream.
@@ -33,7 +36,8 @@ struct Stream<'a> {
     runs: std::vec::IntoIter<Run<'a>>,
     events: Events<'a>,
     stop: Stop,
-    next: Option<Event>,
+    /// The next event's kind; `None` at the end. Its tick is in `stop`.
+    next: Option<u8>,
     /// The next event is the first one after a gap.
     gap: bool,
 }
@@ -53,7 +57,7 @@ impl<'a> Merge<'a> {
         let order = BinaryHeap::with_capacity(streams.len());
         let mut merge = Merge { file, gaps: Gaps::of(file), streams, order, problems: Vec::new() };
         for index in 0..merge.streams.len() {
-            merge.advance(index);
+            merge.streams[index].advance(file, &merge.gaps, &mut merge.problems);
             merge.order.extend(merge.key(index).map(Reverse));
         }
         merge
@@ -64,63 +68,83 @@ impl<'a> Merge<'a> {
         self.order.peek().map(|Reverse((ticks, ..))| *ticks)
     }
 
-    /// Gives out every step in order. Returns what could not be read.
-    pub(super) fn run(mut self, mut each: impl FnMut(Step)) -> Vec<Problem> {
-        while let Some(Reverse((_, _, index))) = self.order.pop() {
-            let until = self.order.peek().map_or((u64::MAX, u8::MAX, usize::MAX), |Reverse(next)| *next);
-            while let Some(event) = self.streams[index].next {
-                let stream = &mut self.streams[index];
-                let ticks = stream.stop.ticks;
-                if ticks >= until.0 && (ticks, rank(&event), index) > until {
-                    self.order.push(Reverse((ticks, rank(&event), index)));
-                    break;
-                }
-                if std::mem::take(&mut stream.gap) {
-                    each(Step::Gap(stream.thread));
-                }
-                each(Step::Event(stream.thread, ticks, event));
-                self.advance(index);
+    /// Gives out everything in order. Returns what could not be read.
+    pub(super) fn run(mut self, taker: &mut impl Take) -> Vec<Problem> {
+        while let Some(&Reverse((_, _, index))) = self.order.peek() {
+            // The heap's second place is one of the two below its top.
+            let others = self.order.as_slice().iter().skip(1).take(2).map(|Reverse(key)| *key);
+            let until = others.min().unwrap_or((u64::MAX, u8::MAX, usize::MAX));
+            self.stretch(index, until, taker);
+            match (self.key(index), self.order.peek_mut()) {
+                (Some(key), Some(mut top)) => *top = Reverse(key),
+                (None, Some(top)) => drop(PeekMut::pop(top)),
+                (_, None) => {}
             }
         }
         for stream in self.streams.iter().filter(|stream| stream.lane == Lane::Normal) {
             if self.gaps.after(stream.thread, stream.stop) {
-                each(Step::Gap(stream.thread));
+                taker.gap(stream.thread);
             }
         }
         self.problems
     }
 
-    fn key(&self, index: usize) -> Option<Key> {
-        let stream = &self.streams[index];
-        stream.next.map(|event| (stream.stop.ticks, rank(&event), index))
+    /// Gives out a stream's events until another one's turn comes.
+    #[inline]
+    fn stretch(&mut self, index: usize, until: Key, taker: &mut impl Take) {
+        let stream = &mut self.streams[index];
+        while let Some(id) = stream.next {
+            let ticks = stream.stop.ticks;
+            if ticks >= until.0 && (ticks, rank(id), index) > until {
+                return;
+            }
+            match stream.events.event() {
+                Ok(event) => {
+                    if std::mem::take(&mut stream.gap) {
+                        taker.gap(stream.thread);
+                    }
+                    taker.event(stream.thread, ticks, &event);
+                }
+                Err(error) => stream.breaks_off(&error, &mut self.problems),
+            }
+            stream.advance(self.file, &self.gaps, &mut self.problems);
+        }
     }
 
-    /// Reads a stream's next event.
+    fn key(&self, index: usize) -> Option<Key> {
+        let stream = &self.streams[index];
+        stream.next.map(|id| (stream.stop.ticks, rank(id), index))
+    }
+}
+
+impl<'a> Stream<'a> {
+    /// Reads the head of the next event, in the next run if this one is over.
     #[inline]
-    fn advance(&mut self, index: usize) {
-        let stream = &mut self.streams[index];
+    fn advance(&mut self, file: &'a File<'a>, gaps: &Gaps, problems: &mut Vec<Problem>) {
         loop {
-            match stream.events.next() {
-                Some(Ok(stamped)) => {
-                    stream.stop.ticks = stream.stop.ticks.max(stamped.ticks);
-                    stream.next = Some(stamped.event);
+            match self.events.head() {
+                Ok(Some(head)) => {
+                    self.stop.ticks = self.stop.ticks.max(head.ticks);
+                    self.next = Some(head.id);
                     return;
                 }
-                Some(Err(error)) => {
-                    let (offset, error) = (stream.stop.offset, error.to_string());
-                    stream.stop.broken = true;
-                    self.problems.push(Problem::Events { offset, error });
-                }
-                None => {}
+                Ok(None) => {}
+                Err(error) => self.breaks_off(&error, problems),
             }
-            let Some(run) = stream.runs.next() else {
-                stream.next = None;
+            let Some(run) = self.runs.next() else {
+                self.next = None;
                 return;
             };
-            stream.gap |= stream.lane == Lane::Normal && self.gaps.between(stream.thread, stream.stop, &run);
-            stream.events = self.file.events(&run);
-            stream.stop = Stop { offset: run.offset, ticks: stream.stop.ticks, broken: false };
+            self.gap |= self.lane == Lane::Normal && gaps.between(self.thread, self.stop, &run);
+            self.events = file.events(&run);
+            self.stop = Stop { offset: run.offset, ticks: self.stop.ticks, broken: false };
         }
+    }
+
+    #[cold]
+    fn breaks_off(&mut self, error: &dyn std::fmt::Display, problems: &mut Vec<Problem>) {
+        self.stop.broken = true;
+        problems.push(Problem::Events { offset: self.stop.offset, error: error.to_string() });
     }
 }
 
@@ -148,20 +172,16 @@ fn streams<'a>(file: &'a File<'a>) -> Vec<Stream<'a>> {
 /// Among events of one tick what ends comes first and what begins last: so a task that one thread stops to poll and
 /// another begins to poll at that tick is in one poll at a time.
 #[inline]
-fn rank(event: &Event) -> u8 {
-    match event {
-        Event::PollEnd(_)
-        | Event::TaskSuspend(_)
-        | Event::WaitEnd(_)
-        | Event::SyscallExit(_)
-        | Event::WorkerUnpark(_)
-        | Event::SpanEnd(_)
-        | Event::SwitchOut(_) => 0,
-        Event::PollBegin(_)
-        | Event::WaitBegin(_)
-        | Event::SyscallEnter(_)
-        | Event::WorkerPark(_)
-        | Event::SwitchIn(_) => 2,
+fn rank(id: u8) -> u8 {
+    match id {
+        PollEnd::ID
+        | TaskSuspend::ID
+        | WaitEnd::ID
+        | SyscallExit::ID
+        | WorkerUnpark::ID
+        | SpanEnd::ID
+        | SwitchOut::ID => 0,
+        PollBegin::ID | WaitBegin::ID | SyscallEnter::ID | WorkerPark::ID | SwitchIn::ID => 2,
         _ => 1,
     }
 }

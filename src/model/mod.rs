@@ -24,6 +24,7 @@ mod tasks;
 mod threads;
 mod time;
 mod timeline;
+mod track;
 mod window;
 
 use crate::events::{

@@ -8,15 +8,15 @@
 //! tells it once.
 
 use super::threads::Inside;
-use super::timeline::{Builder, change, close};
+use super::timeline::{Builder, close};
+use super::track::Track;
 use super::{Cause, Ns, Poll, State, Suspension, Task, TaskIndex, TaskWake, ThreadIndex};
 use crate::events::{PollOutcome, StackId, TaskId, TaskOutcome, TaskSpawn};
 
 /// Where a task is between its events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Not known.
-    #[default]
     Unknown,
     /// Suspended; index into [`Trace::suspensions`](super::Trace::suspensions).
     Suspended(u32),
@@ -28,30 +28,62 @@ enum Phase {
     Ended,
 }
 
-/// A task while events are read.
-#[derive(Debug, Default)]
+/// A task while events are read. One cache line: they are met in no order.
+#[derive(Debug)]
+#[repr(align(64))]
 pub(super) struct TaskTrack {
-    phase: Phase,
+    states: Track,
+    /// The wake that leads to the next poll; [`NONE`] if there is none.
+    wake: u32,
     await_stack: StackId,
     seen: bool,
     spawned: bool,
-    /// When it ended, and how: by its last poll or by its end event, whichever told first.
-    ended: Option<(Ns, TaskOutcome)>,
+    end: End,
 }
 
+/// Whether a task has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    Not,
+    /// Its end event came inside its last poll.
+    InPoll,
+    /// Its end event or its last poll's end was seen.
+    Ended,
+}
+
+const NONE: u32 = u32::MAX;
+
+const _: () = assert!(size_of::<TaskTrack>() == 64);
+
 impl TaskTrack {
-    /// Gives the task its end.
-    pub(super) fn finish(&self, task: &mut Task) {
-        task.life.open = !(self.spawned && self.ended.is_some());
-        if let Some((at, outcome)) = self.ended {
-            (task.life.end, task.outcome) = (at, Some(outcome));
+    pub(super) fn new() -> TaskTrack {
+        let (states, await_stack) = (Track::unknown(), StackId(0));
+        TaskTrack { states, wake: NONE, await_stack, seen: false, spawned: false, end: End::Not }
+    }
+
+    /// The phase that its latest state is of.
+    #[inline]
+    fn phase(&self) -> Phase {
+        let wake = (self.wake != NONE).then_some(self.wake);
+        match (self.states.cause(), self.states.state()) {
+            _ if self.end == End::Ended => Phase::Ended,
+            (Cause::Poll(poll), _) => Phase::Polled(poll, wake),
+            (Cause::Suspension(suspension), _) => Phase::Suspended(suspension),
+            (_, State::Runnable) => Phase::Runnable(wake),
+            _ => Phase::Unknown,
         }
+    }
+
+    /// Gives the task its states.
+    pub(super) fn finish(self, task: &mut Task) {
+        task.states = self.states.into_states();
+        task.life.open = !(self.spawned && self.end == End::Ended);
     }
 }
 
 impl Builder {
     fn task_state(&mut self, task: TaskIndex, at: Ns, state: State, cause: Cause) {
-        change(&mut self.trace.tasks[task as usize].states, at, state, cause);
+        self.tasks[task as usize].states.change(at, state, cause);
     }
 
     /// Notes an event of a task. One that had ended goes on: what it did meanwhile is not known.
@@ -59,11 +91,11 @@ impl Builder {
     fn task_seen(&mut self, task: TaskIndex, at: Ns) {
         let track = &mut self.tasks[task as usize];
         track.seen = true;
-        if track.phase == Phase::Ended
-            && let Some((ended, _)) = track.ended.take()
-        {
-            track.phase = Phase::Unknown;
-            self.task_state(task, ended.min(at), State::Unknown, Cause::None);
+        if track.end == End::Ended {
+            (track.end, track.wake) = (End::Not, NONE);
+            let info = &mut self.trace.tasks[task as usize];
+            track.states.change(info.life.end.min(at), State::Unknown, Cause::None);
+            (info.life.end, info.outcome) = (self.end, None);
         }
     }
 
@@ -76,15 +108,10 @@ impl Builder {
         track.spawned = true;
         if !track.seen {
             info.life.begin = at;
-            info.states.clear();
-            track.phase = Phase::Runnable(None);
-            self.task_state(task, at, State::Runnable, Cause::None);
-        } else if let [unknown, first, ..] = info.states.as_slice()
-            && unknown.state == State::Unknown
-        {
+            track.states.begin_anew(at, State::Runnable, Cause::None);
+        } else {
             // Told late, by another thread than the one that polled it first: it did not live before that.
-            info.life.begin = first.at;
-            info.states.remove(0);
+            info.life.begin = track.states.forget_unknown_begin();
         }
         self.task_seen(task, at);
     }
@@ -93,15 +120,17 @@ impl Builder {
         let task = self.task(id);
         self.task_seen(task, at);
         let poll = self.trace.polls.len() as u32;
-        let phase = self.tasks[task as usize].phase;
+        let phase = self.tasks[task as usize].phase();
         let woken_by = if let Phase::Runnable(wake) = phase { wake } else { None };
         if let Some(wake) = woken_by {
             self.trace.task_wakes[wake as usize].led_to = Some(poll);
         }
         let (time, outcome) = (self.open_from(at), PollOutcome::Unknown);
         self.trace.polls.push(Poll { task, thread, time, outcome, woken_by });
-        self.close_suspension(task, at);
-        self.tasks[task as usize].phase = Phase::Polled(poll, None);
+        if let Phase::Suspended(suspension) = phase {
+            close(&mut self.trace.suspensions[suspension as usize].time, at);
+        }
+        self.tasks[task as usize].wake = NONE;
         self.task_state(task, at, State::Running, Cause::Poll(poll));
         self.enter(thread, at, Inside::Poll(poll));
     }
@@ -119,24 +148,25 @@ impl Builder {
         poll.outcome = outcome;
         let task = poll.task;
         let track = &mut self.tasks[task as usize];
-        let Phase::Polled(polled, woken) = track.phase else { return };
+        let Phase::Polled(polled, woken) = track.phase() else { return };
         if polled != index {
             return;
         }
-        let ended = match outcome {
-            PollOutcome::Ready => Some(TaskOutcome::Done),
-            PollOutcome::Panicked => Some(TaskOutcome::Panicked),
-            PollOutcome::Pending | PollOutcome::Unknown => None,
-        };
-        if let Some(ended) = track.ended.map(|(_, outcome)| outcome).or(ended) {
-            // Its end event may come inside its last poll, or after it.
-            (track.phase, track.ended) = (Phase::Ended, Some((at, ended)));
-        } else if let Some(wake) = woken {
-            track.phase = Phase::Runnable(Some(wake));
-            self.task_state(task, at, State::Runnable, Cause::None);
-        } else {
-            self.suspend(task, at);
+        match (outcome, track.end) {
+            // Its end event, inside its last poll, has told its outcome.
+            (_, End::InPoll) => self.task_is_over(task, at, None),
+            (PollOutcome::Ready, _) => self.task_is_over(task, at, Some(TaskOutcome::Done)),
+            (PollOutcome::Panicked, _) => self.task_is_over(task, at, Some(TaskOutcome::Panicked)),
+            _ if woken.is_some() => self.task_state(task, at, State::Runnable, Cause::None),
+            _ => self.suspend(task, at),
         }
+    }
+
+    fn task_is_over(&mut self, task: TaskIndex, at: Ns, outcome: Option<TaskOutcome>) {
+        self.tasks[task as usize].end = End::Ended;
+        let task = &mut self.trace.tasks[task as usize];
+        task.life.end = at;
+        task.outcome = outcome.or(task.outcome);
     }
 
     /// A poll whose end was lost: what became of its task is not known.
@@ -144,10 +174,14 @@ impl Builder {
         self.trace.polls[poll as usize].time.end = at;
         let task = self.trace.polls[poll as usize].task;
         let track = &mut self.tasks[task as usize];
-        if matches!(track.phase, Phase::Polled(polled, _) if polled == poll) {
-            track.phase = if track.ended.is_some() { Phase::Ended } else { Phase::Unknown };
-            self.task_state(task, at, State::Unknown, Cause::None);
+        if !matches!(track.phase(), Phase::Polled(polled, _) if polled == poll) {
+            return;
         }
+        if track.end == End::InPoll {
+            return self.task_is_over(task, at, None);
+        }
+        track.wake = NONE;
+        self.task_state(task, at, State::Unknown, Cause::None);
     }
 
     pub(super) fn task_suspends(&mut self, thread: ThreadIndex, at: Ns, id: TaskId, stack: StackId) {
@@ -166,12 +200,10 @@ impl Builder {
         self.trace.polls.push(Poll { task, thread, time, outcome, woken_by: None });
         let track = &mut self.tasks[task as usize];
         if !std::mem::replace(&mut track.seen, true) {
-            let states = &mut self.trace.tasks[task as usize].states;
-            states
-                .iter_mut()
-                .for_each(|first| (first.state, first.cause) = (State::Running, Cause::Poll(poll)));
+            let begin = track.states.begin();
+            track.states.begin_anew(begin, State::Running, Cause::Poll(poll));
         }
-        self.tasks[task as usize].phase = Phase::Polled(poll, None);
+        self.tasks[task as usize].wake = NONE;
         self.task_state(task, at, State::Running, Cause::Poll(poll));
     }
 
@@ -179,14 +211,7 @@ impl Builder {
         let index = self.trace.suspensions.len() as u32;
         let (stack, time) = (self.tasks[task as usize].await_stack, self.open_from(at));
         self.trace.suspensions.push(Suspension { task, time, stack });
-        self.tasks[task as usize].phase = Phase::Suspended(index);
         self.task_state(task, at, State::Waiting, Cause::Suspension(index));
-    }
-
-    fn close_suspension(&mut self, task: TaskIndex, at: Ns) {
-        if let Phase::Suspended(index) = self.tasks[task as usize].phase {
-            close(&mut self.trace.suspensions[index as usize].time, at);
-        }
     }
 
     pub(super) fn task_woken(&mut self, by_thread: ThreadIndex, at: Ns, id: TaskId, stack: StackId) {
@@ -194,14 +219,18 @@ impl Builder {
         let by_poll = self.poll_of(by_thread);
         let wake = self.trace.task_wakes.len() as u32;
         self.trace.task_wakes.push(TaskWake { at, task, by_thread, by_poll, stack, led_to: None });
-        match self.tasks[task as usize].phase {
-            Phase::Suspended(_) | Phase::Unknown => {
-                self.close_suspension(task, at);
-                self.tasks[task as usize].seen = true;
-                self.tasks[task as usize].phase = Phase::Runnable(Some(wake));
-                self.task_state(task, at, State::Runnable, Cause::None);
+        let track = &mut self.tasks[task as usize];
+        match track.phase() {
+            Phase::Suspended(suspension) => {
+                close(&mut self.trace.suspensions[suspension as usize].time, at);
+                track.wake = wake;
+                track.states.change(at, State::Runnable, Cause::None);
             }
-            Phase::Polled(poll, None) => self.tasks[task as usize].phase = Phase::Polled(poll, Some(wake)),
+            Phase::Unknown => {
+                (track.wake, track.seen) = (wake, true);
+                track.states.change(at, State::Runnable, Cause::None);
+            }
+            Phase::Polled(_, None) => track.wake = wake,
             // Wakers outlive their tasks, and a task that is runnable already needs no other wake.
             Phase::Polled(_, Some(_)) | Phase::Runnable(_) | Phase::Ended => {}
         }
@@ -209,13 +238,20 @@ impl Builder {
 
     pub(super) fn task_ends(&mut self, at: Ns, id: TaskId, outcome: TaskOutcome) {
         let task = self.task(id);
-        self.close_suspension(task, at);
         let track = &mut self.tasks[task as usize];
         track.seen = true;
-        let (ended, _) = track.ended.unwrap_or((at, outcome));
-        track.ended = Some((ended, outcome));
-        if !matches!(track.phase, Phase::Polled(..)) {
-            track.phase = Phase::Ended;
+        match track.phase() {
+            // Its last poll's end has said when.
+            Phase::Ended => self.trace.tasks[task as usize].outcome = Some(outcome),
+            Phase::Polled(..) => {
+                track.end = End::InPoll;
+                self.trace.tasks[task as usize].outcome = Some(outcome);
+            }
+            Phase::Suspended(suspension) => {
+                close(&mut self.trace.suspensions[suspension as usize].time, at);
+                self.task_is_over(task, at, Some(outcome));
+            }
+            Phase::Runnable(_) | Phase::Unknown => self.task_is_over(task, at, Some(outcome)),
         }
     }
 }

@@ -7,7 +7,8 @@
 //! An end whose beginning is missing lasted since the capture's start if it is the thread's first event and nothing
 //! was lost; else nobody knows how long, and the interval is empty.
 
-use super::timeline::{Builder, change, close};
+use super::timeline::{Builder, close};
+use super::track::Track;
 use super::{CallSpan, Cause, Loss, Ns, PollIndex, State, ThreadIndex, Wait};
 use crate::events::{Call, Fd, StackId, ThreadId, WaitKind, WaitOutcome};
 
@@ -21,10 +22,9 @@ pub(super) enum Inside {
 }
 
 /// Where the kernel has a thread, as far as its switches tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Cpu {
     /// On a CPU, or nobody says.
-    #[default]
     On,
     /// Off, because it waits.
     Off,
@@ -33,8 +33,9 @@ enum Cpu {
 }
 
 /// A thread while events are read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ThreadTrack {
+    pub(super) states: Track,
     pub(super) inside: Vec<Inside>,
     latest: Ns,
     /// It has had an event, or lost one.
@@ -50,6 +51,23 @@ pub(super) struct ThreadTrack {
     cpu: Cpu,
 }
 
+impl ThreadTrack {
+    pub(super) fn new() -> ThreadTrack {
+        ThreadTrack {
+            states: Track::unknown(),
+            inside: Vec::new(),
+            latest: 0,
+            seen: false,
+            first: false,
+            missed_poll: None,
+            creator: None,
+            started: false,
+            exited: false,
+            cpu: Cpu::On,
+        }
+    }
+}
+
 impl Builder {
     /// An event of a thread says that it runs, unless it is inside something: then the state is that already.
     #[inline]
@@ -57,11 +75,11 @@ impl Builder {
         let track = &mut self.threads[thread as usize];
         track.latest = at;
         track.first = !std::mem::replace(&mut track.seen, true);
-        let states = &self.trace.threads[thread as usize].states;
-        if states.last().is_some_and(|last| last.state == State::Unknown) {
+        let (unknown, exited) = (track.states.state() == State::Unknown, track.exited);
+        if unknown {
             self.settle(thread, at);
         }
-        if self.threads[thread as usize].exited {
+        if exited {
             self.lives_on(thread, at);
         }
     }
@@ -70,7 +88,7 @@ impl Builder {
     #[inline]
     fn settle(&mut self, thread: ThreadIndex, at: Ns) {
         let (state, cause) = self.doing(thread);
-        change(&mut self.trace.threads[thread as usize].states, at, state, cause);
+        self.threads[thread as usize].states.change(at, state, cause);
     }
 
     fn doing(&self, thread: ThreadIndex) -> (State, Cause) {
@@ -146,10 +164,9 @@ impl Builder {
         if !self.threads[thread as usize].first {
             return at;
         }
-        let states = &mut self.trace.threads[thread as usize].states;
-        let begin = states.first().map_or(at, |first| first.at);
-        states.truncate(1);
-        states.iter_mut().for_each(|first| (first.state, first.cause) = (state, cause));
+        let states = &mut self.threads[thread as usize].states;
+        let begin = states.begin();
+        states.begin_anew(begin, state, cause);
         self.settle(thread, at);
         begin
     }
@@ -247,8 +264,7 @@ impl Builder {
         if track.first {
             track.started = true;
             info.life.begin = at;
-            info.states.clear();
-            self.settle(thread, at);
+            track.states.begin_anew(at, State::Running, Cause::None);
         }
     }
 
@@ -302,7 +318,7 @@ impl Builder {
         for inside in std::mem::take(&mut track.inside) {
             self.close_open(inside, latest);
         }
-        change(&mut self.trace.threads[thread as usize].states, latest, State::Unknown, Cause::None);
+        self.threads[thread as usize].states.change(latest, State::Unknown, Cause::None);
     }
 }
 

@@ -7,9 +7,7 @@
 use super::ids::IdMap;
 use super::tasks::TaskTrack;
 use super::threads::{Inside, ThreadTrack};
-use super::{
-    Cause, Interval, Ns, Park, State, StateChange, Task, TaskIndex, Thread, ThreadIndex, Trace, Wake,
-};
+use super::{Interval, Ns, Park, Task, TaskIndex, Thread, ThreadIndex, Trace, Wake};
 use crate::events::{Event, TaskId, ThreadId};
 
 /// Builds a [`Trace`] from events in time order. Times count from the first event or the capture's start, whichever
@@ -51,15 +49,15 @@ impl Builder {
 
     /// Takes the next event.
     #[inline]
-    pub(super) fn event(&mut self, id: ThreadId, at: Ns, event: Event) {
-        match event {
+    pub(super) fn event(&mut self, id: ThreadId, at: Ns, event: &Event) {
+        match *event {
             Event::ClockSync(_) => return,
             Event::Loss(loss) => return self.lost(at, loss),
             _ => {}
         }
         let thread = self.thread(id);
         self.know(thread, at);
-        match event {
+        match *event {
             Event::PollBegin(poll) => self.poll_begins(thread, at, poll.task),
             Event::PollEnd(poll) => self.poll_ends(thread, at, poll.outcome),
             Event::TaskSuspend(suspend) => self.task_suspends(thread, at, suspend.task, suspend.stack),
@@ -73,7 +71,7 @@ impl Builder {
                 let (addr, woken, stack) = (wake.addr.0, wake.woken.0, wake.stack);
                 self.trace.wakes.push(Wake { at, thread, in_poll, addr, woken, stack });
             }
-            _ => self.rare_event(thread, at, event),
+            _ => self.rare_event(thread, at, *event),
         }
     }
 
@@ -142,8 +140,8 @@ impl Builder {
     fn new_thread(&mut self, id: ThreadId) -> ThreadIndex {
         let index = self.trace.threads.len() as ThreadIndex;
         let life = self.open_from(0);
-        self.trace.threads.push(Thread { id, life, states: unknown_since(0), ..Thread::default() });
-        self.threads.push(ThreadTrack::default());
+        self.trace.threads.push(Thread { id, life, ..Thread::default() });
+        self.threads.push(ThreadTrack::new());
         self.thread_index.insert(u64::from(id.0), index);
         index
     }
@@ -160,8 +158,8 @@ impl Builder {
     fn new_task(&mut self, id: TaskId) -> TaskIndex {
         let index = self.trace.tasks.len() as TaskIndex;
         let life = self.open_from(0);
-        self.trace.tasks.push(Task { id, life, states: unknown_since(0), ..Task::default() });
-        self.tasks.push(TaskTrack::default());
+        self.trace.tasks.push(Task { id, life, ..Task::default() });
+        self.tasks.push(TaskTrack::new());
         self.task_index.insert(id.0, index);
         index
     }
@@ -173,42 +171,19 @@ impl Builder {
 
     /// The trace, but for names, in the order of events.
     pub(super) fn finish(mut self) -> Trace {
-        for (thread, track) in self.trace.threads.iter_mut().zip(&self.threads) {
+        for (thread, track) in self.trace.threads.iter_mut().zip(self.threads) {
             thread.life.open = !(track.started && track.exited);
             thread.creator = track.creator.and_then(|id| self.thread_index.get(u64::from(id.0)));
+            thread.states = track.states.into_states();
         }
-        for (task, track) in self.trace.tasks.iter_mut().zip(&self.tasks) {
+        for (task, track) in self.trace.tasks.iter_mut().zip(self.tasks) {
             track.finish(task);
         }
         self.trace
     }
 }
 
-fn unknown_since(at: Ns) -> Vec<StateChange> {
-    vec![StateChange { at, state: State::Unknown, cause: Cause::None }]
-}
-
 /// Ends an interval whose end was seen; one whose beginning was not stays open.
 pub(super) fn close(time: &mut Interval, at: Ns) {
     (time.end, time.open) = (at, false);
-}
-
-/// Appends a change; one at the same instant replaces the one before, one that changes nothing is left out.
-#[inline]
-pub(super) fn change(states: &mut Vec<StateChange>, at: Ns, state: State, cause: Cause) {
-    if let Some(last) = states.last_mut() {
-        if (last.state, last.cause) == (state, cause) {
-            return;
-        }
-        if last.at >= at {
-            (last.state, last.cause) = (state, cause);
-            if let [.., before, last] = states.as_slice()
-                && (before.state, before.cause) == (last.state, last.cause)
-            {
-                states.pop();
-            }
-            return;
-        }
-    }
-    states.push(StateChange { at, state, cause });
 }
