@@ -6,6 +6,7 @@
 mod oracle;
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::arch::naked_asm;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -233,6 +234,131 @@ fn a_stack_deeper_than_the_buffer_is_cut_and_says_so() {
     assert_eq!(deep(0, &mut []), 0);
 }
 
+/// Calls `then` with a frame pointer that points nowhere, and nothing that says so.
+#[unsafe(naked)]
+extern "C" fn with_frame_pointer(_value: usize, _then: extern "C" fn()) {
+    naked_asm!("push rbp", "mov rbp, rdi", "call rsi", "pop rbp", "ret")
+}
+
+#[test]
+fn a_corrupt_frame_pointer_ends_the_stack() {
+    thread_local! {
+        static TAKEN: Cell<usize> = const { Cell::new(0) };
+    }
+    extern "C" fn take() {
+        let mut frames = [0; FRAMES];
+        TAKEN.set(capture(&mut frames));
+    }
+    prepare();
+    let word = 0usize;
+    let here = &raw const word as usize;
+    for value in [0, 1, 7, 8, 0xdead_beef, here, usize::MAX, usize::MAX - 7, 1 << 63, here | 1] {
+        with_frame_pointer(value, take);
+        assert!((1..FRAMES).contains(&TAKEN.get()), "{value:#x}: {} frames", TAKEN.get());
+    }
+}
+
+#[test]
+fn any_registers_in_a_signals_context_are_survived() {
+    prepare();
+    // SAFETY: a context is plain numbers.
+    let mut context: libc::ucontext_t = unsafe { std::mem::zeroed() };
+    let mut frames = [0; FRAMES];
+    let here = &raw const frames as u64;
+    let code = leaf as *const () as u64;
+    let interesting =
+        [0, 1, 8, here, here + 8, here + 1, here - (1 << 20), code, code + 4, u64::MAX, 1 << 63, 1 << 47];
+    for pc in interesting {
+        for sp in interesting {
+            for fp in interesting {
+                for (register, value) in [(libc::REG_RIP, pc), (libc::REG_RSP, sp), (libc::REG_RBP, fp)] {
+                    context.uc_mcontext.gregs[register as usize] = value as i64;
+                }
+                assert!(capture_from(&context, &mut frames) <= FRAMES);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_handler_on_a_stack_of_its_own_sees_its_own_frames() {
+    static TAKEN: AtomicUsize = AtomicUsize::new(0);
+    extern "C" fn handler(_: libc::c_int) {
+        let mut frames = [0; FRAMES];
+        TAKEN.store(capture(&mut frames), Ordering::Relaxed);
+    }
+    prepare();
+    std::thread::spawn(|| {
+        let mut memory = vec![0u8; 64 * 1024];
+        let stack = libc::stack_t { ss_sp: memory.as_mut_ptr().cast(), ss_flags: 0, ss_size: memory.len() };
+        // SAFETY: the memory lives until the thread ends, which takes no signal after this one.
+        assert_eq!(unsafe { libc::sigaltstack(&stack, std::ptr::null_mut()) }, 0);
+        // SAFETY: all of its fields may be zero.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_ONSTACK;
+        // SAFETY: the handler is async-signal-safe.
+        assert_eq!(unsafe { libc::sigaction(libc::SIGUSR1, &action, std::ptr::null_mut()) }, 0);
+        let before = leaf(&mut [0; FRAMES]);
+        // SAFETY: the handler is there.
+        assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
+        // The handler, the kernel's return from it, and, if that stack lies below, what was interrupted.
+        assert!((2..=3).contains(&TAKEN.load(Ordering::Relaxed)), "{TAKEN:?}");
+        assert_eq!(leaf(&mut [0; FRAMES]), before);
+    })
+    .join()
+    .unwrap();
+}
+
+#[test]
+fn every_thread_sees_its_own_stack_and_allocates_nothing_for_it() {
+    prepare();
+    let counts: Vec<(usize, usize)> = std::thread::scope(|scope| {
+        let take = || {
+            let mut frames = [0; FRAMES];
+            let before = ALLOCATIONS.get();
+            (leaf(&mut frames), ALLOCATIONS.get() - before)
+        };
+        let threads: Vec<_> = (0..20).map(|_| scope.spawn(take)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert!(counts.iter().all(|count| *count == counts[0]), "{counts:?}");
+    assert!(counts[0].0 > 4, "{counts:?}");
+    assert_eq!(counts[0].1, 0);
+}
+
+#[test]
+fn a_library_that_is_loaded_later_is_walked_after_the_next_preparation() {
+    const LIBRARY: &str = "void call_back(void (*f)(void)) { volatile int after = 0; f(); after = 1; }\n";
+    thread_local! {
+        static TAKEN: Cell<usize> = const { Cell::new(0) };
+    }
+    extern "C" fn take() {
+        TAKEN.set(capture(&mut [0; FRAMES]));
+    }
+    prepare();
+    let source = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("loaded_later.c");
+    let library = source.with_extension("so");
+    std::fs::write(&source, LIBRARY).unwrap();
+    let flags = ["-shared", "-fPIC", "-O2", "-fomit-frame-pointer", "-o"];
+    let status = std::process::Command::new("cc").args(flags).args([&library, &source]).status().unwrap();
+    assert!(status.success());
+    let path = std::ffi::CString::new(library.to_str().unwrap()).unwrap();
+    // SAFETY: the library has no initializer.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW) };
+    assert!(!handle.is_null());
+    // SAFETY: the handle was just opened.
+    let symbol = unsafe { libc::dlsym(handle, c"call_back".as_ptr()) };
+    assert!(!symbol.is_null());
+    // SAFETY: this is the function's type in its source.
+    let call_back: extern "C" fn(extern "C" fn()) = unsafe { std::mem::transmute(symbol) };
+    call_back(take);
+    assert_eq!(TAKEN.get(), 2, "its caller's address is known, its frame is not");
+    prepare();
+    call_back(take);
+    assert!(TAKEN.get() > 8, "{}", TAKEN.get());
+}
+
 /// Stacks that a signal's handler took of what it interrupted, against the oracle's.
 mod sampled {
     use super::*;
@@ -316,7 +442,7 @@ fn what_a_signal_interrupts_is_walked_from_anywhere() {
             }
         });
         let mut round = 0;
-        while sampled::SAMPLES.load(Ordering::Relaxed) < 20_000 {
+        while sampled::SAMPLES.load(Ordering::Relaxed) < 10_000 {
             round += black_box(sampled::work(round)) | 1;
         }
         done.store(true, Ordering::Relaxed);
