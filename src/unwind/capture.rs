@@ -213,33 +213,47 @@ fn unpack(word: u64) -> Range<u64> {
     start..start + ((word & ((1 << LENGTH_BITS) - 1)) << PAGE_BITS)
 }
 
-/// Reads `/proc/self/maps` up to the mapping of an address.
+/// Looks the mapping of an address up in `/proc/self/maps`.
 fn find_mapping(address: u64) -> Option<Range<u64>> {
     let path = c"/proc/self/maps";
     let flags = libc::O_RDONLY | libc::O_CLOEXEC;
+    let path = [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize];
     // SAFETY: openat reads a path that ends with a zero, as a `CStr` does.
-    let file = unsafe {
-        system_call(libc::SYS_openat, [libc::AT_FDCWD as usize, path.as_ptr() as usize, flags as usize])
-    };
-    if file < 0 {
-        return None;
-    }
+    let file = unsafe { system_call(libc::SYS_openat, path) };
+    let file = usize::try_from(file).ok()?;
+    let found = ask_for_mapping(file, address).or_else(|| read_for_mapping(file, address));
+    // SAFETY: the descriptor was opened above and nobody else knows it.
+    unsafe { system_call(libc::SYS_close, [file, 0, 0]) };
+    found
+}
+
+/// Asks the kernel (`PROCMAP_QUERY`): a tenth of the time of reading, since Linux 6.11.
+fn ask_for_mapping(file: usize, address: u64) -> Option<Range<u64>> {
+    /// The kernel's `struct procmap_query`, as words: its size, flags, the address; the mapping's start, end, flags.
+    const WORDS: usize = 13;
+    const REQUEST: usize = 0xc000_6611 | WORDS * 8 << 16;
+    const READABLE: u64 = 1;
+    let mut query = [0u64; WORDS];
+    query[0] = WORDS as u64 * 8;
+    query[2] = address;
+    // SAFETY: the kernel writes at most as many bytes as the query's first word says, and so many it has.
+    let result = unsafe { system_call(libc::SYS_ioctl, [file, REQUEST, query.as_mut_ptr() as usize]) };
+    let [_, _, _, start, end, flags, ..] = query;
+    (result == 0 && flags & READABLE != 0).then_some(start..end)
+}
+
+fn read_for_mapping(file: usize, address: u64) -> Option<Range<u64>> {
     let mut search = Search::new(address);
     let mut piece = [0u8; 1024];
-    let found = loop {
+    loop {
+        let buffer = [file, piece.as_mut_ptr() as usize, piece.len()];
         // SAFETY: read writes at most as many bytes as the buffer that it is given has.
-        let length =
-            unsafe { system_call(libc::SYS_read, [file as usize, piece.as_mut_ptr() as usize, piece.len()]) };
-        if length <= 0 {
-            break None;
+        let length = unsafe { system_call(libc::SYS_read, buffer) };
+        let length = usize::try_from(length).ok().filter(|&length| length > 0)?;
+        if let Some(found) = search.feed(&piece[..length]) {
+            return Some(found);
         }
-        if let Some(found) = search.feed(&piece[..length as usize]) {
-            break Some(found);
-        }
-    };
-    // SAFETY: the descriptor was opened above and nobody else knows it.
-    unsafe { system_call(libc::SYS_close, [file as usize, 0, 0]) };
-    found
+    }
 }
 
 /// A system call by its instruction; minus the error number when it fails.
@@ -288,4 +302,46 @@ fn thread_pointer() -> u64 {
     // SAFETY: every thread may read this register.
     unsafe { asm!("mrs {}, tpidr_el0", out(reg) pointer, options(nostack, preserves_flags, nomem)) };
     pointer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Opens this process's mappings and asks both ways.
+    fn both(address: u64) -> [Option<Range<u64>>; 2] {
+        let path = c"/proc/self/maps";
+        // SAFETY: the path ends with a zero.
+        let file = unsafe { libc::open(path.as_ptr(), libc::O_RDONLY) } as usize;
+        let found = [ask_for_mapping(file, address), read_for_mapping(file, address)];
+        // SAFETY: the descriptor was opened above.
+        unsafe { libc::close(file as libc::c_int) };
+        found
+    }
+
+    #[test]
+    fn asking_and_reading_find_the_same_mapping() {
+        let local = 0u64;
+        for address in [&raw const local as u64, both as *const () as u64, libc::getpid as *const () as u64] {
+            let [asked, read] = both(address);
+            assert!(read.as_ref().is_some_and(|mapping| mapping.contains(&address)));
+            // An older kernel can't be asked.
+            assert!(asked.is_none() || asked == read, "{asked:x?} {read:x?}");
+        }
+        assert_eq!(both(0), [None, None]);
+        assert_eq!(both(u64::MAX), [None, None]);
+    }
+
+    #[test]
+    fn a_stack_ends_below_its_threads_descriptor() {
+        std::thread::spawn(|| {
+            let local = 0u64;
+            let here = &raw const local as u64;
+            let stack = stack_around(here).unwrap();
+            assert!(stack.contains(&here) && stack.end <= thread_pointer(), "{stack:x?}");
+            assert_eq!(unpack(pack(&stack)), stack);
+        })
+        .join()
+        .unwrap();
+    }
 }
