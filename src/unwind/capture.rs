@@ -231,7 +231,7 @@ fn find_mapping(address: u64) -> Option<Range<u64>> {
 fn ask_for_mapping(file: usize, address: u64) -> Option<Range<u64>> {
     /// The kernel's `struct procmap_query`, as words: its size, flags, the address; the mapping's start, end, flags.
     const WORDS: usize = 13;
-    const REQUEST: usize = 0xc000_6611 | WORDS * 8 << 16;
+    const REQUEST: usize = 0xc000_6611 | (WORDS * 8) << 16;
     const READABLE: u64 = 1;
     let mut query = [0u64; WORDS];
     query[0] = WORDS as u64 * 8;
