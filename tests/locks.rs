@@ -15,7 +15,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kymo::profile::{Profile, block, mutex};
+use kymo::model::Trace;
+use kymo::profile::{block, mutex};
 
 const KYMO: &str = env!("CARGO_BIN_EXE_kymo");
 
@@ -98,10 +99,24 @@ fn share(rows: &[(f64, String)], function: &str) -> f64 {
     rows.iter().filter(|(_, name)| name.contains(function)).map(|(own, _)| own / all).sum()
 }
 
+/// From before the first recorded wait of a function to after its last one, nanoseconds since the epoch: the wait that
+/// was under way when the recording began is not in it, nor is the one when it ended.
+fn waits_of(trace: &Trace, function: &str) -> (u64, u64) {
+    let own = |wait: &&kymo::model::Wait| {
+        trace.stacks.user_frames(wait.stack).next().is_some_and(|frame| frame.function.ends_with(function))
+    };
+    let mut waits = trace.waits.iter().filter(own).map(|wait| wait.time);
+    let first = waits.next().unwrap();
+    let last = waits.last().unwrap_or(first);
+    // Half of what a wait takes here.
+    let margin = 500_000_000;
+    (trace.info.start_realtime_ns + first.begin - margin, trace.info.start_realtime_ns + last.end + margin)
+}
+
 fn names_the_planted(lock: &str) {
     let mut locks = Locks::start(lock);
     let folder = tempfile::tempdir().unwrap();
-    kymo(&["record", &locks.url, "--seconds", "5", "-q", "-o", "t.kymo"], folder.path());
+    kymo(&["record", &locks.url, "--seconds", "8", "-q", "-o", "t.kymo"], folder.path());
     kymo(&["derive", "block", "t.kymo"], folder.path());
     kymo(&["derive", "mutex", "t.kymo"], folder.path());
     let read = |name: &str| std::fs::read(folder.path().join(name)).unwrap();
@@ -112,9 +127,9 @@ fn names_the_planted(lock: &str) {
     let planted = |name: &str| name.ends_with("::victim") || name.ends_with("::peek");
     assert!(planted(&waiters[0].1) && share(&waiters, "::reaper") < 0.02, "{waiters:#?}");
     let (waited, _) = waiters.iter().find(|(_, name)| name.ends_with("::victim")).unwrap();
-    let profile = Profile::decode(&read("block.pb.gz")).unwrap();
-    let from = profile.time_ns as u64;
-    let measured = locks.measured(from, from + profile.duration_ns as u64);
+    let (trace, _) = kymo::model::load::load(&read("t.kymo")).unwrap();
+    let (from, until) = waits_of(&trace, "::victim");
+    let measured = locks.measured(from, until);
     assert!((waited / measured - 1.0).abs() < 0.02, "profile {waited} ns, measured {measured} ns");
 }
 
