@@ -107,7 +107,7 @@ fn waits_of(trace: &Trace, function: &str) -> (u64, u64) {
     };
     let mut waits = trace.waits.iter().filter(own).map(|wait| wait.time);
     let first = waits.next().unwrap();
-    let last = waits.last().unwrap_or(first);
+    let last = waits.next_back().unwrap_or(first);
     // Half of what a wait takes here.
     let margin = 500_000_000;
     (trace.info.start_realtime_ns + first.begin - margin, trace.info.start_realtime_ns + last.end + margin)
