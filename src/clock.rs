@@ -1,16 +1,18 @@
 //! Ticks, and what they are in nanoseconds.
 //!
-//! Events carry raw ticks (TSC or CNTVCT by `quanta`), since converting them would cost more than writing them. The
-//! recorder notes a [`Sync`] each second, the same instant in ticks and in the system's clocks; a reader's
-//! [`Timebase`] interpolates between them. Without an invariant TSC `quanta` reads CLOCK_MONOTONIC, and so do we:
-//! [`source`] says which it is.
+//! Events carry raw ticks (TSC or CNTVCT), since converting them would cost more than writing them. The recorder notes
+//! a [`Sync`] each second, the same instant in ticks and in the system's clocks; a reader's [`Timebase`] interpolates
+//! between them. `quanta` decides whether the CPU's counter can be trusted and what a tick is worth; without an
+//! invariant counter it reads CLOCK_MONOTONIC, and so do we: [`source`] says which it is.
 
 #![allow(
     unsafe_code,
-    reason = "std has no CLOCK_MONOTONIC as a number, and traces must name it for others to align with"
+    reason = "std has no CLOCK_MONOTONIC as a number, and traces must name it for others to align with; and the \
+              CPU's counter, which costs twice as much behind a call"
 )]
 
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// What ticks count.
@@ -45,19 +47,57 @@ pub struct Sync {
 
 static CLOCK: OnceLock<quanta::Clock> = OnceLock::new();
 
+/// Whether `quanta` trusts the CPU's counter, which is then read here, without a call.
+static COUNTS: AtomicBool = AtomicBool::new(false);
+
+/// How far apart two reads of one counter may be, one right after the other, in ticks: some ten microseconds.
+const NEAR: u64 = 1 << 16;
+
 /// Calibrates the clock; the first call may take a few hundred milliseconds (quanta's calibration). Call it before
 /// recording starts: [`ticks`] is 0 until then.
 pub fn init() {
-    CLOCK.get_or_init(quanta::Clock::new);
+    let clock = CLOCK.get_or_init(quanta::Clock::new);
+    // quanta doesn't tell what it reads: the counter, if both agree; tried anew in case of a preemption between them.
+    let agree = (0..8).any(|_| counter().abs_diff(clock.raw()) < NEAR);
+    COUNTS.store(agree, Ordering::Relaxed);
 }
 
 /// The current ticks, about 9 ns. No locks, no allocation, async-signal-safe.
 #[inline(always)]
 pub fn ticks() -> u64 {
-    match CLOCK.get() {
-        Some(clock) => clock.raw(),
-        None => 0,
-    }
+    if COUNTS.load(Ordering::Relaxed) { counter() } else { ticks_by_quanta() }
+}
+
+#[cold]
+fn ticks_by_quanta() -> u64 {
+    CLOCK.get().map_or(0, quanta::Clock::raw)
+}
+
+/// The CPU's counter, which [`ticks`] are if [`source`] says so.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub fn counter() -> u64 {
+    // SAFETY: every x86_64 CPU has the instruction, and it touches no memory.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
+/// The CPU's counter, which [`ticks`] are if [`source`] says so.
+#[cfg(target_arch = "aarch64")]
+#[inline(always)]
+pub fn counter() -> u64 {
+    let count: u64;
+    // SAFETY: Linux lets programs read this register, and that touches no memory.
+    unsafe {
+        core::arch::asm!("mrs {}, cntvct_el0", out(reg) count, options(nomem, nostack, preserves_flags))
+    };
+    count
+}
+
+/// No counter that we could read: `quanta` has what there is.
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[inline(always)]
+pub fn counter() -> u64 {
+    u64::MAX
 }
 
 /// Nanoseconds from one raw tick to a later one, by quanta's calibration: good to a few parts in a thousand, for
@@ -69,11 +109,9 @@ pub fn nanos_between(begin_ticks: u64, end_ticks: u64) -> u64 {
 
 /// What ticks count on this machine.
 pub fn source() -> Source {
-    let (ticks, monotonic) = (ticks(), monotonic_ns());
-    // quanta's fallback reads CLOCK_MONOTONIC itself; a counter would have to agree with it to the millisecond.
-    match ticks.abs_diff(monotonic) < 1_000_000 {
-        true => Source::Monotonic,
-        false => Source::Counter,
+    match COUNTS.load(Ordering::Relaxed) {
+        true => Source::Counter,
+        false => Source::Monotonic,
     }
 }
 

@@ -68,6 +68,15 @@ pub trait Arg: Copy {
     fn to_wire(self) -> u64;
     /// The argument that a number on the wire stands for.
     fn from_wire(wire: u64) -> Self;
+
+    /// Appends it.
+    #[inline(always)]
+    fn put(self, cursor: &mut Cursor<'_>) {
+        match Self::KIND {
+            ArgKind::Addr => cursor.put_address(self.to_wire()),
+            _ => cursor.put_u64(self.to_wire()),
+        }
+    }
 }
 
 macro_rules! args {
@@ -497,7 +506,7 @@ macro_rules! events {
                 #[inline(always)]
                 #[allow(unused_variables, reason = "events without arguments write none")]
                 fn put_args(self, cursor: &mut Cursor<'_>) {
-                    $(cursor.put_u64(self.$arg.to_wire());)*
+                    $(self.$arg.put(cursor);)*
                 }
             }
 
@@ -664,7 +673,7 @@ const MOST_ARGS: usize = {
     most
 };
 
-const _: () = assert!((MOST_ARGS + 1) * VARINT_MAX < EVENT_MAX, "the longest event fits EVENT_MAX");
+const _: () = assert!((MOST_ARGS + 1) * VARINT_MAX < EVENT_MAX / 2, "the longest event fits its room");
 
 /// The table's row for a number on the wire.
 pub fn kind(id: u8) -> Option<&'static KindSpec> {
