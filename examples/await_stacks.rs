@@ -65,7 +65,7 @@ fn wait_for_a_lock() {
 fn main() -> Result<(), Box<dyn Error>> {
     let path = std::env::args().nth(1).ok_or("usage: await_stacks FILE")?;
     let sink = Box::new(WriteSink::new(File::create(path)?));
-    let capture = Capture::start(CaptureOptions { groups: Groups::ALL, sink, resolver: None })?;
+    let capture = Capture::start(CaptureOptions { groups: Groups::ALL, cpu_hz: 0, sink, resolver: None })?;
     wait_on_a_channel()?;
     wait_for_a_lock();
     capture.stop();

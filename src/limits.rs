@@ -1,12 +1,15 @@
 //! Every bound of kymo: its name, value and unit, why it is so, what happens when it is reached, and the counter that
 //! shows it. Code elsewhere names these; it has no large number of its own.
+//!
+//! Does not hold what a user may choose: those bounds are options, and their defaults stand beside them.
 
 /// Bytes of a thread's chunk, header included. Large enough that trading it is rare (about 6 000 events), small
 /// enough that a thousand busy threads fit the memory cap. Full: the thread trades it for an empty one.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Bytes of a signal handler's chunk. Full: samples are lost (`no_chunk`) until the drain comes by.
-pub const SIGNAL_CHUNK_BYTES: usize = 16 * 1024;
+/// Free chunks that are used again before others, so that a service whose events are few touches a few megabytes and
+/// not all of them. More: they wait for a burst.
+pub const WARM_CHUNKS: usize = 32;
 
 /// Memory that recording may take in the traced process, in bytes: chunks, stacks and strings together.
 /// Reached: no free chunk, events are lost and counted (`no_chunk`).
@@ -17,6 +20,10 @@ pub const STACK_TABLE_BYTES: usize = 8 * 1024 * 1024;
 
 /// Bytes of the string table. Full: [`crate::events::StrId::OVERFLOW`], counted.
 pub const STRING_TABLE_BYTES: usize = 2 * 1024 * 1024;
+
+/// Source locations whose text is found by their address. More: their text is made each time, some hundred
+/// nanoseconds.
+pub const SITES: usize = 4096;
 
 /// Bytes of one interned string, cut at a character boundary. Go's bound.
 pub const STRING_BYTES: usize = 1024;
@@ -46,6 +53,10 @@ pub const SEAL_MS: u64 = 1000;
 /// How often the drain looks for full chunks, in milliseconds.
 pub const DRAIN_MS: u64 = 20;
 
+/// How long a seal waits for threads that were stopped inside a write, in milliseconds. Longer: their chunk is set
+/// aside; the one event that each of them may still finish is lost, counted (`no_chunk`).
+pub const LINGER_MS: u64 = 50;
+
 /// Waits of locks at least this long always carry a stack, shorter ones with probability duration / threshold, in
 /// nanoseconds. A stack costs about 150 ns, so this is below one percent of the time waited.
 pub const WAIT_STACK_NS: u64 = 20_000;
@@ -55,6 +66,10 @@ pub const CALL_STACK_NS: u64 = 100_000;
 
 /// The same for a suspended task: a wake that ends a suspension this long carries the waker's stack.
 pub const WAKE_STACK_NS: u64 = 100_000;
+
+/// Stacks of a live table (block, mutex, custom profiles). More: they are weighed together, as one stack of none
+/// (`StackId::OVERFLOW`).
+pub const LIVE_STACKS: usize = 16 * 1024;
 
 /// Captures that may overlap. More: refused with a typed error (HTTP: 429).
 pub const CAPTURES: usize = 16;

@@ -109,6 +109,17 @@ fn put_long(room: &mut [u8; EVENT_MAX], mut len: usize, mut value: u64) -> usize
     len + 1
 }
 
+/// The bit of each byte that is clear where a varint ends.
+const STOPS: u64 = 0x8080_8080_8080_8080;
+
+/// The value of a varint of up to eight bytes: seven bits of each are moved together, pairs first, then fours.
+#[inline]
+const fn gather(bytes: u64) -> u64 {
+    let pairs = bytes & 0x007f_007f_007f_007f | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
+    let fours = pairs & 0x0000_3fff_0000_3fff | (pairs & 0x3fff_0000_3fff_0000) >> 2;
+    fours & 0x0fff_ffff | (fours & 0x0fff_ffff_0000_0000) >> 4
+}
+
 /// Maps signed numbers onto unsigned ones so that small magnitudes stay short: 0, -1, 1, -2 become 0, 1, 2, 3.
 #[inline(always)]
 pub const fn zigzag(value: i64) -> u64 {
@@ -230,7 +241,29 @@ impl<'a> Reader<'a> {
         self.u64_long(offset)
     }
 
+    /// Eight bytes from `offset` on, the first one lowest; none near the end.
+    #[inline]
+    fn word(&self, offset: usize) -> Option<u64> {
+        let bytes = self.bytes.get(offset..offset.checked_add(8)?)?;
+        bytes.try_into().ok().map(u64::from_le_bytes)
+    }
+
+    #[inline]
     fn u64_long(&mut self, offset: usize) -> Result<u64, WireError> {
+        let word = self.word(offset).unwrap_or(u64::MAX);
+        match !word & STOPS {
+            0 => self.u64_by_bytes(offset),
+            stops => {
+                let bits = stops.trailing_zeros() + 1;
+                self.at = offset + bits as usize / 8;
+                Ok(gather(word & (u64::MAX >> (64 - bits))))
+            }
+        }
+    }
+
+    /// For numbers of nine bytes and more, and near the end.
+    #[cold]
+    fn u64_by_bytes(&mut self, offset: usize) -> Result<u64, WireError> {
         let mut value = 0u64;
         for (index, &byte) in self.bytes[offset.min(self.bytes.len())..].iter().take(VARINT_MAX).enumerate() {
             let bits = u64::from(byte & 0x7f);
@@ -247,6 +280,37 @@ impl<'a> Reader<'a> {
             true => Err(WireError::Overlong { offset }),
             false => Err(WireError::Truncated { offset }),
         }
+    }
+
+    /// Steps over that many varints, eight bytes at a time; does not look whether they fit 64 bits.
+    ///
+    /// # Errors
+    /// [`WireError::Truncated`].
+    #[inline]
+    pub fn skip(&mut self, mut varints: u32) -> Result<(), WireError> {
+        while varints > 0 {
+            let Some(word) = self.word(self.at) else { return self.skip_by_bytes(varints) };
+            let mut stops = !word & STOPS;
+            let seen = stops.count_ones();
+            if seen < varints {
+                (varints, self.at) = (varints - seen, self.at + 8);
+                continue;
+            }
+            for _ in 1..varints {
+                stops &= stops - 1;
+            }
+            self.at += stops.trailing_zeros() as usize / 8 + 1;
+            return Ok(());
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn skip_by_bytes(&mut self, mut varints: u32) -> Result<(), WireError> {
+        while varints > 0 {
+            varints -= u32::from(self.byte()? < 0x80);
+        }
+        Ok(())
     }
 
     /// Reads a zigzag varint.
@@ -318,6 +382,21 @@ mod tests {
             prop_assert_eq!(reader.u64(), Ok(value));
             prop_assert_eq!(reader.i64(), Ok(signed));
             prop_assert!(reader.is_empty());
+        }
+
+        #[test]
+        fn stepping_over_numbers_is_reading_them(values in prop::collection::vec(any::<(u64, u32)>(), 0..20), cut: u8) {
+            let mut out = Vec::new();
+            values.iter().for_each(|(value, shift)| put_u64(&mut out, value >> (shift % 64)));
+            for count in 0..=values.len() {
+                let (mut reads, mut steps) = (Reader::new(&out), Reader::new(&out));
+                (0..count).for_each(|_| assert!(reads.u64().is_ok()));
+                prop_assert_eq!(steps.skip(count as u32), Ok(()));
+                prop_assert_eq!(steps.offset(), reads.offset());
+            }
+            prop_assert!(Reader::new(&out).skip(values.len() as u32 + 1).is_err());
+            out.truncate(out.len() * usize::from(cut) / 256);
+            prop_assert_eq!(Reader::new(&out).skip(values.len() as u32).is_ok(), values.is_empty());
         }
 
         #[test]

@@ -42,8 +42,12 @@ fn holds(lock: &Mutex<u64>, together: &Barrier) {
 /// A small trace: two threads and a lock.
 fn trace() -> Vec<u8> {
     let sink = MemorySink::new(64 << 20);
-    let options =
-        CaptureOptions { groups: Groups::ALL, sink: Box::new(sink.clone()), resolver: Some(resolve) };
+    let options = CaptureOptions {
+        groups: Groups::ALL,
+        cpu_hz: 0,
+        sink: Box::new(sink.clone()),
+        resolver: Some(resolve),
+    };
     let capture = Capture::start(options).unwrap();
     let (lock, together) = (Mutex::new(0), Barrier::new(2));
     thread::scope(|scope| {

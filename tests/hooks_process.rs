@@ -30,7 +30,7 @@ fn errno() -> i32 {
 /// Starts a capture that may lose events.
 fn start(groups: Groups) -> (Capture, MemorySink) {
     let sink = MemorySink::new(256 << 20);
-    let options = CaptureOptions { groups, sink: Box::new(sink.clone()), resolver: None };
+    let options = CaptureOptions { groups, cpu_hz: 0, sink: Box::new(sink.clone()), resolver: None };
     (Capture::start(options).unwrap(), sink)
 }
 
@@ -254,7 +254,8 @@ fn child() -> c_int {
     if *std::sync::Mutex::new(7).lock().unwrap() != 7 {
         return 3;
     }
-    let options = CaptureOptions { groups: Groups::ALL, sink: Box::new(MemorySink::new(0)), resolver: None };
+    let options =
+        CaptureOptions { groups: Groups::ALL, cpu_hz: 0, sink: Box::new(MemorySink::new(0)), resolver: None };
     if !matches!(Capture::start(options), Err(CaptureError::Forked)) {
         return 4;
     }

@@ -48,6 +48,6 @@ impl Sink for Nowhere {
 
 /// Starts recording these groups.
 pub(crate) fn record(groups: Groups) -> Capture {
-    let options = CaptureOptions { groups, sink: Box::new(Nowhere), resolver: None };
+    let options = CaptureOptions { groups, cpu_hz: 0, sink: Box::new(Nowhere), resolver: None };
     Capture::start(options).expect("a bench can record")
 }

@@ -161,7 +161,7 @@ fn run(
     stops: &Receiver<Stop>,
     started: impl FnOnce(Result<(), CaptureError>),
 ) -> Option<(Stop, Duration)> {
-    let options = CaptureOptions { groups: Groups::ALL, sink, resolver: Some(resolve) };
+    let options = CaptureOptions { groups: Groups::ALL, cpu_hz: 0, sink, resolver: Some(resolve) };
     let capture = match Capture::start(options) {
         Ok(capture) => capture,
         Err(error) => {

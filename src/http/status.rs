@@ -7,6 +7,7 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::answer;
+use crate::events::LossReason;
 use crate::limits::{CAPTURES, MEMORY_BYTES};
 use crate::record::Usage;
 
@@ -22,6 +23,8 @@ struct Status {
     captures: usize,
     captures_max: usize,
     threads: usize,
+    /// Events lost by threads since the process began, by reason.
+    lost: BTreeMap<&'static str, u64>,
     memory: Memory,
     connections_refused: u64,
 }
@@ -38,8 +41,17 @@ struct Memory {
 
 /// Answers `status`.
 pub(super) fn answer() -> Response {
-    let Usage { chunk_bytes, threads, stacks, stacks_overflowed, strings, strings_overflowed, captures } =
-        crate::record::usage();
+    let Usage {
+        chunk_bytes,
+        threads,
+        stacks,
+        stacks_overflowed,
+        strings,
+        strings_overflowed,
+        captures,
+        lost,
+    } = crate::record::usage();
+    let lost = LossReason::WORDS.iter().copied().zip(lost).filter(|&(_, events)| events > 0).collect();
     let memory = Memory {
         chunk_bytes,
         bytes_max: MEMORY_BYTES,
@@ -55,6 +67,7 @@ pub(super) fn answer() -> Response {
         captures,
         captures_max: CAPTURES,
         threads,
+        lost,
         memory,
         connections_refused: CONNECTIONS_REFUSED.load(Ordering::Relaxed),
     };

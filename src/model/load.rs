@@ -22,7 +22,7 @@ use crate::format::file::{File, FileError, Problem};
 /// ```
 /// use kymo::{events::Groups, record::session::{Capture, CaptureOptions}, record::sink::MemorySink};
 /// let sink = MemorySink::new(1 << 20);
-/// Capture::start(CaptureOptions { groups: Groups::ALL, sink: Box::new(sink.clone()), resolver: None })?.stop();
+/// Capture::start(CaptureOptions { groups: Groups::ALL, cpu_hz: 0, sink: Box::new(sink.clone()), resolver: None })?.stop();
 /// let (trace, problems) = kymo::model::load::load(&sink.take())?;
 /// assert!(problems.is_empty() && trace.info.complete);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

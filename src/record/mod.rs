@@ -9,45 +9,64 @@
 //! 5. *Write.* Number, ticks since the chunk's latest event, arguments: varints, some ten bytes.
 //! 6. *Commit.* The chunk's length is published. From here on the event survives whatever the thread does.
 //!
-//! Later, elsewhere: the one background thread (`drain`) takes full chunks, and each second every chunk, and hands the
-//! runs to the captures (`session`) whose window and groups they fall in; each capture writes them to its sink
-//! (`sink`). Stacks and strings are numbers in events and texts in `tables`.
+//! Later, elsewhere: the one background thread (`drain`) takes full chunks, and each second every chunk, looks through
+//! their runs (`run`), and hands them to the captures (`session`); each keeps what lies in its window and groups and
+//! writes it to its sink (`recording`, `sink`). Stacks and strings are numbers in events and words in `tables`.
 //!
 //! # Invariants
 //! 1. Nothing on the way of an event MUST block, allocate, take a lock or call the C library, but for a thread's first
 //!    event. Otherwise a hooked call could deadlock on itself, and an allocator on its own profile.
-//! 2. What can't be kept MUST be counted, by thread and reason. Otherwise nobody could trust what is there.
+//! 2. What can't be kept MUST be counted, by thread and reason: emitted is kept plus lost. Otherwise nobody could
+//!    trust what is there.
 //! 3. The traced thread MUST never wait for the drain, and the drain never for a sink. Otherwise a slow disk would be
 //!    a slow service.
 //! 4. Recording MUST switch itself off in a forked child. Otherwise two processes would write one trace.
-//! 5. A captured event's group was enabled when it was written; a capture's own filter is applied by the drain.
+//! 5. A capture MUST filter by itself what it gets, by group and by tick. Otherwise it would hold what only another one
+//!    asked for: a thread may write an event long after it has looked whether anybody wants it.
+//! 6. A handler that interrupts a write, a trade or a registration MUST NOT touch what its thread has half done.
+//!    Otherwise it would wait for itself: it writes beside it (`ring`, `thread`), or its event is lost, and counted.
 //!
 //! # Limits
-//! [`crate::limits`]: `CHUNK_BYTES`, `MEMORY_BYTES`, `THREADS`, `STACK_TABLE_BYTES`, `STRING_TABLE_BYTES`.
+//! [`crate::limits`]: `CHUNK_BYTES`, `MEMORY_BYTES`, `THREADS`, `STACK_TABLE_BYTES`, `STRING_TABLE_BYTES`, `LINGER_MS`.
 //!
 //! # Does not
 //! know what events mean, name addresses, or speak HTTP.
 
 mod drain;
+pub mod live;
 mod pool;
 pub mod priority;
+mod recording;
 mod registry;
 mod ring;
+mod run;
 pub mod session;
 pub mod sink;
+pub mod switches;
 mod sync;
 mod tables;
 mod thread;
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use crate::clock;
 use crate::events::{EventKind, Group, Groups, LossReason, StackId, StrId, ThreadId};
-use crate::limits::{MEMORY_BYTES, STACK_FRAMES, STACK_TABLE_BYTES, STRING_TABLE_BYTES, THREADS};
+use crate::limits::{
+    CHUNK_BYTES, MEMORY_BYTES, STACK_FRAMES, STACK_TABLE_BYTES, STRING_TABLE_BYTES, THREADS,
+};
 
 /// The groups that some capture wants now. Seen by `sources::interpose`, whose naked function tests it by itself.
 pub(crate) static ENABLED: AtomicU32 = AtomicU32::new(0);
+
+/// The bit of [`ENABLED`], no group's, that is set while waits are weighed without a capture.
+const WAITS_WEIGHED: u32 = 1 << 31;
+
+/// What of [`ENABLED`] makes hooks look at waits.
+pub const WAITS: u32 = Group::Block.bit() | WAITS_WEIGHED;
+
+/// See [`when_full`].
+static OVERWRITE: AtomicBool = AtomicBool::new(false);
 
 /// Made at the first capture, never unmade.
 static RECORDER: OnceLock<Recorder> = OnceLock::new();
@@ -55,17 +74,17 @@ static RECORDER: OnceLock<Recorder> = OnceLock::new();
 /// What all threads share.
 struct Recorder {
     exchange: ring::Exchange,
-    /// Chunks there are.
-    chunks: usize,
     slots: registry::Registry<thread::Slot>,
     next_thread: AtomicU32,
-    /// Grows with each capture; chunks carry it, so that a capture can tell its own from older ones.
+    /// The number of the latest capture.
     epoch: AtomicU64,
     stacks: tables::Stacks,
     strings: tables::Strings,
     key: libc::pthread_key_t,
     /// Events of threads that have no slot: too many of them, or too late in their life.
     lost_without_slot: AtomicU64,
+    /// Slots that the drain has claimed for threads that have recorded nothing yet.
+    adoptable: AtomicU32,
     /// The process that made it: a forked child's copy is dead.
     pid: u32,
 }
@@ -81,19 +100,26 @@ impl Recorder {
         crate::status::set("recorder", format!("on, ordered by {fence}"));
         let key = thread::retirement_key()?;
         let tables = STACK_TABLE_BYTES + STRING_TABLE_BYTES + THREADS * size_of::<thread::Slot>();
-        let chunks = pool::map_chunks((MEMORY_BYTES - tables) / crate::limits::CHUNK_BYTES)?;
+        let chunks = pool::map_chunks((MEMORY_BYTES - tables) / CHUNK_BYTES)?;
+        let exchange = ring::Exchange::new(chunks, MEMORY_BYTES / CHUNK_BYTES);
+        exchange.overwrite(OVERWRITE.load(Ordering::Relaxed));
         Ok(Recorder {
-            chunks: chunks.len(),
-            exchange: ring::Exchange::new(chunks, MEMORY_BYTES / crate::limits::CHUNK_BYTES, false),
-            slots: registry::Registry::new((0..THREADS).map(|_| thread::Slot::new())),
+            exchange,
+            slots: registry::Registry::new(pool::zeroed(THREADS)),
             next_thread: AtomicU32::new(1),
             epoch: AtomicU64::new(0),
             stacks: tables::Stacks::new(),
             strings: tables::Strings::new(),
             key,
             lost_without_slot: AtomicU64::new(0),
+            adoptable: AtomicU32::new(0),
             pid: std::process::id(),
         })
+    }
+
+    /// Whether this process was forked from the one that records.
+    fn is_of_parent(&self) -> bool {
+        self.pid != std::process::id()
     }
 
     /// Puts a filled chunk into the full queue; what that displaces is lost.
@@ -111,13 +137,11 @@ impl Recorder {
         Some(oldest)
     }
 
+    /// Counts the events of a chunk that was in the full queue.
     fn lose_chunk(&self, chunk: &ring::ChunkRef) {
-        let (thread, events) = (chunk.label().thread, u64::from(chunk.events()));
-        let place = self.slots.used().find(|(_, place)| place.item.thread.load(Ordering::Relaxed) == thread);
-        match place {
-            Some((_, place)) => place.item.lose(LossReason::Overwritten, events),
-            None => drop(self.lost_without_slot.fetch_add(events, Ordering::Relaxed)),
-        }
+        let slot = &self.slots.at(chunk.label().slot).item;
+        slot.lose(LossReason::Overwritten, chunk.read(run::count));
+        slot.chunk_done();
     }
 }
 
@@ -131,6 +155,28 @@ pub fn enabled(group: Group) -> bool {
     Groups(ENABLED.load(Ordering::Relaxed)).contains(group)
 }
 
+/// Whether hooks look at waits now: for a capture, or because [`weigh_waits`] says so.
+#[inline(always)]
+pub fn waits_watched() -> bool {
+    ENABLED.load(Ordering::Relaxed) & WAITS != 0
+}
+
+/// Makes hooks look at waits, whether a capture runs or not: for tables that live in the process.
+pub fn weigh_waits(on: bool) {
+    match on {
+        true => ENABLED.fetch_or(WAITS_WEIGHED, Ordering::SeqCst),
+        false => ENABLED.fetch_and(!WAITS_WEIGHED, Ordering::SeqCst),
+    };
+}
+
+/// Enables these groups, and leaves the rest of [`ENABLED`] as it is.
+fn enable(groups: Groups) {
+    let groups = groups.0 & !WAITS_WEIGHED;
+    // What the closure returns is never refused.
+    let _ =
+        ENABLED.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| Some(old & WAITS_WEIGHED | groups));
+}
+
 /// Records an event that happens now, if its group is enabled. About 10 ns, no allocation, async-signal-safe.
 ///
 /// ```
@@ -140,7 +186,7 @@ pub fn enabled(group: Group) -> bool {
 #[inline(always)]
 pub fn emit<E: EventKind>(event: E) {
     if enabled(E::GROUP) {
-        emit_at(clock::ticks(), event);
+        thread::write_now(event);
     }
 }
 
@@ -214,6 +260,34 @@ pub fn epoch() -> u64 {
     recorder().map_or(0, |recorder| recorder.epoch.load(Ordering::Relaxed))
 }
 
+/// Makes the recorder without a capture, so that [`stack`] and [`string`] give numbers.
+///
+/// # Errors
+/// [`session::CaptureError`].
+pub fn prepare() -> Result<(), session::CaptureError> {
+    session::make_recorder()?;
+    thread::quietly(crate::unwind::prepare);
+    Ok(())
+}
+
+/// Which events are lost when the drain can't keep up and all chunks are full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WhenFull {
+    /// Those that come: counted as `no_chunk`.
+    #[default]
+    LoseNewest,
+    /// The oldest ones, a chunk at a time: counted as `overwritten`.
+    LoseOldest,
+}
+
+/// Chooses which events are lost when all chunks are full, for the whole process, from now on.
+pub fn when_full(choice: WhenFull) {
+    OVERWRITE.store(choice == WhenFull::LoseOldest, Ordering::Relaxed);
+    if let Some(recorder) = recorder() {
+        recorder.exchange.overwrite(choice == WhenFull::LoseOldest);
+    }
+}
+
 /// What recording takes and lacks now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Usage {
@@ -231,19 +305,25 @@ pub struct Usage {
     pub strings_overflowed: u64,
     /// Captures that run.
     pub captures: usize,
+    /// Events that threads have lost while some capture ran, since the process began, by [`LossReason`].
+    pub lost: [u64; LossReason::ALL.len()],
 }
 
-/// What recording takes and lacks now; all zero before the first capture.
+/// What recording takes and lacks now; all zero before the first capture, and in a forked child.
 pub fn usage() -> Usage {
-    let Some(recorder) = recorder() else { return Usage::default() };
+    let Some(recorder) = recorder().filter(|recorder| !recorder.is_of_parent()) else {
+        return Usage::default();
+    };
+    let (captures, lost) = drain::with(|drain| (drain.recordings.len(), drain.lost));
     Usage {
-        chunk_bytes: recorder.exchange.in_use(recorder.chunks) * crate::limits::CHUNK_BYTES,
+        chunk_bytes: recorder.exchange.in_use() * CHUNK_BYTES,
         threads: recorder.slots.used().filter(|(_, place)| place.is_live()).count(),
         stacks: recorder.stacks.0.end() - tables::FIRST,
         stacks_overflowed: recorder.stacks.0.overflowed(),
         strings: recorder.strings.table.end() - tables::FIRST,
         strings_overflowed: recorder.strings.table.overflowed(),
-        captures: drain::with(|drain| drain.recordings.len()),
+        captures,
+        lost,
     }
 }
 

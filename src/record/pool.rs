@@ -1,11 +1,40 @@
-//! The memory that chunks are made of: mapped once, given back when no capture runs.
+//! The memory that recording is made of: mapped once; chunks are given back when no capture runs.
 //!
-//! One mapping for all chunks, so that it counts as one towards the kernel's limit on mappings; pages that no event has
-//! touched take no memory.
+//! One mapping for all chunks, so that it counts as one towards the kernel's limit on mappings. Chunks, slots and
+//! tables are all valid as zeros, so that pages which nothing has touched take no memory.
 
-#![allow(unsafe_code, reason = "mmap(2) and madvise(2)")]
+#![allow(unsafe_code, reason = "mmap(2), madvise(2) and zeroed memory")]
 
+use super::live::Entry;
+use super::registry::Place;
 use super::ring::{Chunk, ChunkRef};
+use super::sync::{AtomicU32, AtomicU64};
+use super::thread::Slot;
+
+/// A type of which all-zero bytes are a valid value.
+///
+/// # Safety
+/// They MUST be.
+pub(super) unsafe trait Zeroed {}
+
+// SAFETY: the number zero.
+unsafe impl Zeroed for AtomicU32 {}
+// SAFETY: the number zero.
+unsafe impl Zeroed for AtomicU64 {}
+// SAFETY: two numbers.
+unsafe impl Zeroed for (AtomicU64, AtomicU32) {}
+// SAFETY: three numbers.
+unsafe impl Zeroed for Entry {}
+// SAFETY: a number, and a slot, which is made of numbers, `AtomicBool`s and lanes; those of numbers and a pointer that
+// may be null.
+unsafe impl Zeroed for Place<Slot> {}
+
+/// As many zeros; large ones come from the system, page by page when they are first touched.
+pub(super) fn zeroed<T: Zeroed>(count: usize) -> Box<[T]> {
+    let zeros = Box::new_zeroed_slice(count);
+    // SAFETY: zero bytes are a valid T, says `Zeroed`.
+    unsafe { zeros.assume_init() }
+}
 
 /// Maps `count` chunks. They stay mapped for the process's life; untouched ones take no memory.
 ///

@@ -8,17 +8,19 @@
 //! # Invariants
 //! 1. A chunk is owned by exactly one of: the free queue, a lane, the full queue, the drain. Ownership moves through
 //!    an atomic exchange or a queue. Otherwise two would write the same bytes.
-//! 2. A writer MUST make its lane's `turn` odd, fence (light), and only then look at the lane's chunk; it makes it
-//!    even again (release) when it no longer touches the chunk. Otherwise the drain could not know when it has left.
-//! 3. The drain MUST take the chunk's pointer, fence (heavy), and then wait until `turn` is even or has moved on. By
-//!    the fences either the writer sees the empty pointer, or the drain sees the odd turn. Otherwise both would own
-//!    the chunk.
+//! 2. A writer MUST set its lane's `busy`, fence (light), and only then look at the lane's chunk; it clears it
+//!    (release) when it no longer touches the chunk. Otherwise the drain could not know when it has left.
+//! 3. The drain MUST take the chunk's pointer, fence (heavy), and then wait until it sees the lane not busy. By the
+//!    fences either the writer sees the empty pointer, or the drain sees it busy. Otherwise both would own the chunk.
+//!    A writer that comes back meanwhile finds no chunk, so to see it away once is enough.
 //! 4. `len` MUST be published after the bytes below it. Otherwise a reader of a chunk whose writer sleeps inside an
 //!    event would see bytes that were never written.
-//! 5. Only the lane's own thread writes `turn` and the chunk's length. A signal handler that finds `turn` odd has
+//! 5. Only the lane's own thread writes `busy` and the chunk's length. A signal handler that finds its lane busy has
 //!    interrupted a writer and uses the thread's other lane.
+//! 6. A trade, queues included, MUST be busy from end to end. Otherwise a handler could meet a queue that its own
+//!    thread has half changed, and the drain could miss a chunk that is between lane and queue.
 //!
-//! `tests/loom.rs` checks 1 to 4 in every interleaving; a mutant without the release in 2 and 4 must fail there.
+//! `tests/loom.rs` checks 1 to 4 in every interleaving; mutants without one of the releases or fences must fail there.
 
 #![allow(
     unsafe_code,
@@ -26,10 +28,11 @@
 )]
 
 use super::sync::{
-    ArrayQueue, AtomicPtr, AtomicU32, AtomicU64, CHUNK_ROOM, Ordering, PUBLISH, UnsafeCell, heavy_fence,
-    light_fence,
+    ArrayQueue, AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Bytes, CHUNK_ROOM, Fence, Ordering,
+    PUBLISH_BUSY, PUBLISH_LENGTH, heavy_fence,
 };
 use crate::events::EventKind;
+use crate::limits::WARM_CHUNKS;
 use crate::wire::{Cursor, EVENT_MAX};
 
 /// One thread's self-contained run of events.
@@ -37,19 +40,13 @@ use crate::wire::{Cursor, EVENT_MAX};
 pub(super) struct Chunk {
     /// Bytes that readers may read.
     len: AtomicU32,
-    /// Events in them.
-    events: AtomicU32,
-    /// Ticks that the first event counts from.
-    base_ticks: AtomicU64,
-    /// Ticks of the latest event, which the next one counts from. The writer's own.
-    last_ticks: AtomicU64,
-    /// Whose it is: set when the lane gets it.
+    /// Whose it is: a thread's number, its slot's index, which of its lanes. Set when the lane gets it.
     thread: AtomicU32,
-    /// Which of the thread's lanes.
+    slot: AtomicU32,
     lane: AtomicU32,
-    /// The capture epoch when the lane got it: its events are all younger.
-    epoch: AtomicU64,
-    bytes: UnsafeCell<[u8; CHUNK_ROOM]>,
+    /// Ticks that the first event counts from. Set by the first event.
+    base_ticks: AtomicU64,
+    bytes: Bytes,
 }
 
 #[cfg(test)]
@@ -58,28 +55,24 @@ impl Chunk {
     pub(super) fn new() -> Chunk {
         Chunk {
             len: AtomicU32::new(0),
-            events: AtomicU32::new(0),
-            base_ticks: AtomicU64::new(0),
-            last_ticks: AtomicU64::new(0),
             thread: AtomicU32::new(0),
+            slot: AtomicU32::new(0),
             lane: AtomicU32::new(0),
-            epoch: AtomicU64::new(0),
-            bytes: UnsafeCell::new([0; CHUNK_ROOM]),
+            base_ticks: AtomicU64::new(0),
+            bytes: Bytes::new(),
         }
     }
 }
 
-/// What a chunk's head says of its events.
+/// Whose events a chunk has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Label {
-    /// Ticks that the first event counts from.
-    pub(super) ticks: u64,
     /// The thread.
     pub(super) thread: u32,
+    /// Its slot's index.
+    pub(super) slot: u32,
     /// Which of its lanes.
     pub(super) lane: u32,
-    /// The capture epoch when the lane got the chunk: all its events are younger.
-    pub(super) epoch: u64,
 }
 
 /// A chunk by address. Whoever holds it owns the chunk (invariant 1).
@@ -96,18 +89,13 @@ impl ChunkRef {
         unsafe { &*self.0 }
     }
 
-    /// Events in it.
-    pub(super) fn events(&self) -> u32 {
-        self.head().events.load(Ordering::Relaxed)
-    }
-
     /// Reads what has been published.
     pub(super) fn read<R>(&self, read: impl FnOnce(&[u8]) -> R) -> R {
         let len = self.head().len.load(Ordering::Acquire) as usize;
-        self.head().bytes.with(|bytes| {
+        self.head().bytes.with(0..len, |bytes| {
             // SAFETY: bytes below the published length are written and stay as they are while we own the chunk
             // (invariants 1 and 4); bytes above it are not in the slice.
-            read(unsafe { std::slice::from_raw_parts(bytes.cast::<u8>(), len) })
+            read(unsafe { std::slice::from_raw_parts(bytes, len) })
         })
     }
 
@@ -115,59 +103,80 @@ impl ChunkRef {
     pub(super) fn begin(&self, label: Label) {
         let head = self.head();
         head.len.store(0, Ordering::Relaxed);
-        head.events.store(0, Ordering::Relaxed);
-        head.base_ticks.store(label.ticks, Ordering::Relaxed);
-        head.last_ticks.store(label.ticks, Ordering::Relaxed);
         head.thread.store(label.thread, Ordering::Relaxed);
+        head.slot.store(label.slot, Ordering::Relaxed);
         head.lane.store(label.lane, Ordering::Relaxed);
-        head.epoch.store(label.epoch, Ordering::Relaxed);
     }
 
     /// What [`ChunkRef::begin`] noted.
     pub(super) fn label(&self) -> Label {
         let head = self.head();
         Label {
-            ticks: head.base_ticks.load(Ordering::Relaxed),
             thread: head.thread.load(Ordering::Relaxed),
+            slot: head.slot.load(Ordering::Relaxed),
             lane: head.lane.load(Ordering::Relaxed),
-            epoch: head.epoch.load(Ordering::Relaxed),
         }
+    }
+
+    /// Ticks that the first event counts from; of a chunk that has one.
+    pub(super) fn base_ticks(&self) -> u64 {
+        self.head().base_ticks.load(Ordering::Relaxed)
     }
 }
 
 /// The free and the full chunks.
 pub(super) struct Exchange {
-    free: ArrayQueue<ChunkRef>,
+    /// Free chunks that were used lately: their memory is there, and perhaps still in a cache.
+    warm: ArrayQueue<ChunkRef>,
+    /// The other free chunks.
+    cold: ArrayQueue<ChunkRef>,
     full: ArrayQueue<ChunkRef>,
     /// When nothing is free: give the writer the oldest full chunk instead of none (the flight recorder's way).
-    overwrite: bool,
+    overwrite: AtomicBool,
+    /// Chunks there are.
+    chunks: usize,
 }
 
 impl Exchange {
-    /// With these chunks, all of them free. In overwrite mode the full queue keeps the youngest `full` chunks.
-    pub(super) fn new(chunks: Vec<ChunkRef>, full: usize, overwrite: bool) -> Exchange {
-        let free = ArrayQueue::new(chunks.len().max(1));
-        for chunk in chunks {
-            // The queue has room for every chunk there is.
-            let _ = free.push(chunk);
-        }
-        Exchange { free, full: ArrayQueue::new(full.max(1)), overwrite }
+    /// With these chunks, all of them free. The full queue takes up to `full` of them.
+    pub(super) fn new(chunks: Vec<ChunkRef>, full: usize) -> Exchange {
+        let exchange = Exchange {
+            warm: ArrayQueue::new(WARM_CHUNKS),
+            cold: ArrayQueue::new(chunks.len().max(1)),
+            full: ArrayQueue::new(full.max(1)),
+            overwrite: AtomicBool::new(false),
+            chunks: chunks.len(),
+        };
+        chunks.into_iter().for_each(|chunk| exchange.give_cold(chunk));
+        exchange
+    }
+
+    /// Whether a chunk that is needed may be an old one, whose events are lost then, instead of none.
+    pub(super) fn overwrite(&self, overwrite: bool) {
+        self.overwrite.store(overwrite, Ordering::Relaxed);
     }
 
     /// An empty chunk, if there is one.
     pub(super) fn take_free(&self) -> Option<ChunkRef> {
-        self.free.pop()
+        self.warm.pop().or_else(|| self.cold.pop())
     }
 
-    /// Gives back an empty chunk.
+    /// Gives back an empty chunk that was just used.
     pub(super) fn give_free(&self, chunk: ChunkRef) {
+        if let Err(chunk) = self.warm.push(chunk) {
+            self.give_cold(chunk);
+        }
+    }
+
+    /// Gives back an empty chunk that need not be used soon.
+    pub(super) fn give_cold(&self, chunk: ChunkRef) {
         // There is room for every chunk there is.
-        let _ = self.free.push(chunk);
+        let _ = self.cold.push(chunk);
     }
 
     /// Takes a filled chunk; what it displaces (overwrite mode), or can't take, comes back.
     pub(super) fn give_full(&self, chunk: ChunkRef) -> Option<ChunkRef> {
-        match self.overwrite {
+        match self.overwrite.load(Ordering::Relaxed) {
             true => self.full.force_push(chunk),
             false => self.full.push(chunk).err(),
         }
@@ -175,7 +184,7 @@ impl Exchange {
 
     /// The oldest filled chunk, in overwrite mode only.
     pub(super) fn take_oldest_to_overwrite(&self) -> Option<ChunkRef> {
-        self.overwrite.then(|| self.full.pop()).flatten()
+        self.overwrite.load(Ordering::Relaxed).then(|| self.full.pop()).flatten()
     }
 
     /// The oldest filled chunk.
@@ -183,9 +192,28 @@ impl Exchange {
         self.full.pop()
     }
 
+    /// Filled chunks.
+    pub(super) fn filled(&self) -> usize {
+        self.full.len()
+    }
+
     /// Chunks that are not free: with lanes, full, or with the drain.
-    pub(super) fn in_use(&self, all: usize) -> usize {
-        all.saturating_sub(self.free.len())
+    pub(super) fn in_use(&self) -> usize {
+        self.chunks.saturating_sub(self.free())
+    }
+
+    /// Whether half of all chunks are used.
+    pub(super) fn is_half_used(&self) -> bool {
+        self.free() < self.chunks / 2
+    }
+
+    /// Whether hardly a chunk is free.
+    pub(super) fn is_low(&self) -> bool {
+        self.free() < self.chunks / 8
+    }
+
+    fn free(&self) -> usize {
+        self.warm.len() + self.cold.len()
     }
 }
 
@@ -198,103 +226,154 @@ pub(super) enum Refused {
     NoRoom,
 }
 
-/// One writer's end.
+/// One writer's end. All zeros: without a chunk.
+#[derive(Default)]
 pub(super) struct Lane {
-    /// Odd while the writer is inside.
-    turn: AtomicU32,
+    /// Whether the writer is inside.
+    busy: AtomicBool,
+    /// Where the next event goes in the chunk. The writer's own, so that it need not ask the chunk.
+    at: AtomicU32,
     chunk: AtomicPtr<Chunk>,
-    /// Bytes of a chunk that this lane fills: [`CHUNK_ROOM`], less for the signal lane.
-    room: u32,
+    /// Ticks of the latest event. The writer's own.
+    last_ticks: AtomicU64,
 }
 
 impl Lane {
-    /// Without a chunk.
-    pub(super) fn new(room: usize) -> Lane {
-        let room = room.min(CHUNK_ROOM) as u32;
-        Lane { turn: AtomicU32::new(0), chunk: AtomicPtr::new(std::ptr::null_mut()), room }
-    }
-
     /// Enters: no other write of this thread, no steal may pass until [`Lane::leave`].
     #[inline(always)]
-    fn enter(&self) -> Result<u32, Refused> {
-        let turn = self.turn.load(Ordering::Relaxed);
-        if turn & 1 == 1 {
+    fn enter(&self, fence: Fence) -> Result<(), Refused> {
+        if self.busy.load(Ordering::Relaxed) {
             return Err(Refused::Busy);
         }
-        // Published like the even turns: a drain that waits for a writer to leave may see it inside its next write.
-        self.turn.store(turn.wrapping_add(1), PUBLISH);
-        light_fence();
-        Ok(turn)
+        self.busy.store(true, Ordering::Relaxed);
+        fence.light();
+        Ok(())
     }
 
     #[inline(always)]
-    fn leave(&self, turn: u32) {
-        self.turn.store(turn.wrapping_add(2), PUBLISH);
+    fn leave(&self) {
+        self.busy.store(false, PUBLISH_BUSY);
     }
 
-    /// Where the next event goes in this lane's chunk, if there is one with room. Inside a turn only.
+    /// This lane's chunk. While busy only.
     #[inline(always)]
-    fn place(&self) -> Option<(ChunkRef, u32)> {
+    fn chunk(&self) -> Option<ChunkRef> {
         let chunk = self.chunk.load(Ordering::Acquire);
-        if chunk.is_null() {
-            return None;
-        }
-        let chunk = ChunkRef(chunk);
-        let at = chunk.head().len.load(Ordering::Relaxed);
-        (at as usize + EVENT_MAX <= self.room as usize).then_some((chunk, at))
+        (!chunk.is_null()).then_some(ChunkRef(chunk))
     }
 
     /// Writes one event. Called by the lane's own thread only.
     #[inline(always)]
-    pub(super) fn write<E: EventKind>(&self, ticks: u64, event: E) -> Result<(), Refused> {
-        let turn = self.enter()?;
-        let Some((chunk, at)) = self.place() else {
-            self.leave(turn);
+    pub(super) fn write<E: EventKind>(&self, fence: Fence, ticks: u64, event: E) -> Result<(), Refused> {
+        self.enter(fence)?;
+        let at = self.at.load(Ordering::Relaxed) as usize;
+        let Some(chunk) = self.chunk().filter(|_| has_room(at)) else {
+            self.leave();
             return Err(Refused::NoRoom);
         };
-        let head = chunk.head();
-        let last = head.last_ticks.load(Ordering::Relaxed);
-        // A thread's time never runs backwards: an earlier stamp counts as the latest one.
-        let ticks = ticks.max(last);
-        let len = head.bytes.with_mut(|bytes| {
-            let room = bytes.cast::<u8>().wrapping_add(at as usize).cast::<[u8; EVENT_MAX]>();
-            // SAFETY: the lane owns the chunk while its turn is odd (invariants 1 to 3), nobody reads beyond the
-            // published length, and `place` found EVENT_MAX bytes between `at` and the chunk's end.
-            let room = unsafe { &mut *room };
-            let mut cursor = Cursor::new(room);
-            event.put(ticks - last, &mut cursor);
-            cursor.len() as u32
-        });
-        head.last_ticks.store(ticks, Ordering::Relaxed);
-        head.events.store(head.events.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
-        head.len.store(at + len, PUBLISH);
-        self.leave(turn);
+        self.write_at(at, chunk.head(), ticks, event);
+        self.leave();
         Ok(())
     }
 
-    /// Puts the chunk that `next` yields in the place of a full or missing one, which comes back. Called by the lane's
-    /// own thread.
-    pub(super) fn trade(&self, next: impl FnOnce() -> Option<ChunkRef>) -> Result<Option<ChunkRef>, Refused> {
-        let turn = self.enter()?;
-        let mut old = None;
-        if self.place().is_none() {
-            let next = next().map_or(std::ptr::null_mut(), |chunk| chunk.0);
-            let chunk = self.chunk.swap(next, Ordering::AcqRel);
-            old = (!chunk.is_null()).then_some(ChunkRef(chunk));
+    /// As [`Lane::write`], for a lane whose chunks the drain gives: so the chunk must say where the next event goes.
+    pub(super) fn write_given<E: EventKind>(
+        &self,
+        fence: Fence,
+        ticks: u64,
+        event: E,
+    ) -> Result<(), Refused> {
+        self.enter(fence)?;
+        let chunk = self.chunk().map(|chunk| (chunk.head().len.load(Ordering::Relaxed) as usize, chunk));
+        let Some((at, chunk)) = chunk.filter(|&(at, _)| has_room(at)) else {
+            self.leave();
+            return Err(Refused::NoRoom);
+        };
+        if at == 0 {
+            self.start(&chunk, ticks);
         }
-        self.leave(turn);
-        Ok(old)
+        self.write_at(at, chunk.head(), ticks, event);
+        self.leave();
+        Ok(())
     }
 
-    /// The drain's first step: takes the chunk's pointer. [`heavy_fence`] must follow, then [`Lane::left`].
-    fn take(&self) -> Option<ChunkRef> {
-        let chunk = self.chunk.swap(std::ptr::null_mut(), Ordering::AcqRel);
+    /// While busy and with [`has_room`] only.
+    #[inline(always)]
+    fn write_at<E: EventKind>(&self, at: usize, chunk: &Chunk, ticks: u64, event: E) {
+        let last = self.last_ticks.load(Ordering::Relaxed);
+        if ticks < last {
+            return self.write_backwards(at, chunk, last, event);
+        }
+        let len = chunk.bytes.with_mut(at..at + EVENT_MAX, |bytes| {
+            // SAFETY: the lane owns the chunk while it is busy (invariants 1 to 3), nobody reads beyond the published
+            // length, and there are EVENT_MAX bytes between `at` and the chunk's end: `has_room`.
+            let room = unsafe { &mut *bytes.cast::<[u8; EVENT_MAX]>() };
+            let mut cursor = Cursor::new(room);
+            event.put(ticks - last, &mut cursor);
+            cursor.len()
+        });
+        let end = (at + len) as u32;
+        self.last_ticks.store(ticks, Ordering::Relaxed);
+        self.at.store(end, Ordering::Relaxed);
+        chunk.len.store(end, PUBLISH_LENGTH);
+    }
+
+    /// A thread's time never runs backwards: an earlier stamp counts as the latest one.
+    #[cold]
+    #[inline(never)]
+    fn write_backwards<E: EventKind>(&self, at: usize, chunk: &Chunk, last: u64, event: E) {
+        self.write_at(at, chunk, last, event);
+    }
+
+    /// The first event of a chunk is about to be written.
+    fn start(&self, chunk: &ChunkRef, ticks: u64) {
+        let ticks = ticks.max(self.last_ticks.load(Ordering::Relaxed));
+        self.last_ticks.store(ticks, Ordering::Relaxed);
+        chunk.head().base_ticks.store(ticks, Ordering::Relaxed);
+    }
+
+    /// Passes a chunk without room on, and puts the one that `next` yields in its place, for an event at `ticks`.
+    /// Called by the lane's own thread.
+    pub(super) fn trade(
+        &self,
+        fence: Fence,
+        ticks: u64,
+        next: impl FnOnce() -> Option<ChunkRef>,
+        pass_on: impl FnOnce(ChunkRef),
+    ) -> Result<(), Refused> {
+        self.enter(fence)?;
+        if self.chunk().is_none() || !has_room(self.at.load(Ordering::Relaxed) as usize) {
+            let next = next().inspect(|next| self.start(next, ticks));
+            self.at.store(0, Ordering::Relaxed);
+            self.swap(next.map_or(std::ptr::null_mut(), |next| next.0)).map(pass_on);
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// Passes the chunk on, for good. Called by the lane's own thread.
+    pub(super) fn give_up(&self, fence: Fence, pass_on: impl FnOnce(ChunkRef)) {
+        if self.enter(fence).is_err() {
+            return;
+        }
+        self.take().map(pass_on);
+        self.leave();
+    }
+
+    /// Takes the chunk's pointer. Unless its thread is known to be gone, [`heavy_fence`] must follow, then the wait
+    /// for [`Lane::is_busy`] to end.
+    pub(super) fn take(&self) -> Option<ChunkRef> {
+        self.swap(std::ptr::null_mut())
+    }
+
+    fn swap(&self, next: *mut Chunk) -> Option<ChunkRef> {
+        let chunk = self.chunk.swap(next, Ordering::AcqRel);
         (!chunk.is_null()).then_some(ChunkRef(chunk))
     }
 
-    /// Whether a writer that was inside at `turn` has left since.
-    pub(super) fn left(&self, turn: u32) -> bool {
-        turn & 1 == 0 || self.turn.load(Ordering::Acquire) != turn
+    /// Whether the writer is inside.
+    pub(super) fn is_busy(&self) -> bool {
+        self.busy.load(Ordering::Acquire)
     }
 
     /// Gives the lane a chunk if it has none: for signal lanes, whose writers never touch a queue.
@@ -310,27 +389,29 @@ impl Lane {
     }
 }
 
-/// Takes the chunks of several lanes with one heavy fence. Those whose writer is still inside come back as the second
-/// list, with the turn to wait for: their chunk is owned, but not yet at rest.
-pub(super) fn steal<'a>(lanes: impl Iterator<Item = &'a Lane>) -> (Vec<ChunkRef>, Vec<Lingering<'a>>) {
-    let taken: Vec<_> = lanes.map(|lane| (lane, lane.take())).collect();
-    heavy_fence();
-    let (mut resting, mut lingering) = (Vec::new(), Vec::new());
-    for (lane, chunk) in taken {
-        let turn = lane.turn.load(Ordering::Acquire);
-        match chunk {
-            Some(chunk) if lane.left(turn) => resting.push(chunk),
-            chunk if turn & 1 == 1 => lingering.push(Lingering { lane, turn, chunk }),
-            _ => {}
-        }
-    }
-    (resting, lingering)
+/// Whether an event fits behind the first `at` bytes.
+#[inline(always)]
+fn has_room(at: usize) -> bool {
+    at <= CHUNK_ROOM - EVENT_MAX
 }
 
-/// A lane whose writer was inside when its chunk was taken.
-pub(super) struct Lingering<'a> {
+/// What a steal found in one lane.
+pub(super) struct Stolen<'a> {
     pub(super) lane: &'a Lane,
-    pub(super) turn: u32,
-    /// What was taken; `None`: the writer may be putting a new chunk in place just now.
+    /// `None`: the writer may have one in its hands that is on its way to the full queue.
     pub(super) chunk: Option<ChunkRef>,
+    /// Whether the writer was inside. Until it is seen away, the chunk is owned but not at rest; only what it has
+    /// published may be read.
+    pub(super) busy: bool,
+}
+
+/// Takes the chunks of several lanes with one heavy fence; tells of those that had one, or whose writer was inside.
+pub(super) fn steal<'a>(lanes: impl Iterator<Item = &'a Lane>) -> Vec<Stolen<'a>> {
+    let mut taken: Vec<_> = lanes.map(|lane| Stolen { lane, chunk: lane.take(), busy: false }).collect();
+    heavy_fence();
+    for stolen in &mut taken {
+        stolen.busy = stolen.lane.is_busy();
+    }
+    taken.retain(|stolen| stolen.chunk.is_some() || stolen.busy);
+    taken
 }

@@ -3,51 +3,78 @@
 //! `ring` and `registry` use nothing else, so that `tests/loom.rs` can put loom's in the place of these and look at
 //! every interleaving.
 //!
-//! The fence has two halves: [`light_fence`] on the writers' side, which is free where membarrier(2) works, and
+//! The fence has two halves: [`Fence::light`] on the writers' side, which is free where membarrier(2) works, and
 //! [`heavy_fence`] on the drain's, which makes every running thread of the process pass a full fence.
 
 #![allow(unsafe_code, reason = "membarrier(2)")]
 
-use std::sync::atomic::{AtomicBool, compiler_fence, fence};
-pub(super) use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::cell::UnsafeCell;
+use std::ops::Range;
+pub(super) use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{compiler_fence, fence};
 
 pub(super) use crossbeam_queue::ArrayQueue;
 
 /// Bytes of events in a chunk: what is left of [`crate::limits::CHUNK_BYTES`] behind the head.
 pub(super) const CHUNK_ROOM: usize = crate::limits::CHUNK_BYTES - 64;
 
-/// What commits are published with. loom's mutant has `Relaxed` here.
-pub(super) const PUBLISH: Ordering = Ordering::Release;
+/// What a chunk's length is published with. loom's mutants have `Relaxed` in the place of one of these.
+pub(super) const PUBLISH_LENGTH: Ordering = Ordering::Release;
 
-/// `UnsafeCell` with loom's interface.
-#[derive(Debug)]
-pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
+/// What "no longer busy" is published with.
+pub(super) const PUBLISH_BUSY: Ordering = Ordering::Release;
 
-impl<T> UnsafeCell<T> {
+/// What a place's holder is published with.
+pub(super) const PUBLISH_HOLDER: Ordering = Ordering::Release;
+
+/// A chunk's bytes. Whoever touches some names which: loom's stand-in checks that nobody else does.
+#[repr(transparent)]
+pub(super) struct Bytes(UnsafeCell<[u8; CHUNK_ROOM]>);
+
+impl Bytes {
     #[cfg(test)]
-    pub(super) const fn new(value: T) -> UnsafeCell<T> {
-        UnsafeCell(std::cell::UnsafeCell::new(value))
+    pub(super) const fn new() -> Bytes {
+        Bytes(UnsafeCell::new([0; CHUNK_ROOM]))
     }
 
+    /// A pointer to the first of these bytes, for reading them.
     #[inline(always)]
-    pub(super) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
-        read(self.0.get())
+    pub(super) fn with<R>(&self, bytes: Range<usize>, read: impl FnOnce(*const u8) -> R) -> R {
+        read(self.0.get().cast::<u8>().wrapping_add(bytes.start))
     }
 
+    /// A pointer to the first of these bytes, for writing them.
     #[inline(always)]
-    pub(super) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
-        write(self.0.get())
+    pub(super) fn with_mut<R>(&self, bytes: Range<usize>, write: impl FnOnce(*mut u8) -> R) -> R {
+        write(self.0.get().cast::<u8>().wrapping_add(bytes.start))
     }
 }
 
 static EXPEDITED: AtomicBool = AtomicBool::new(false);
 
-/// Orders a writer's "I am inside" before its look at the chunk, as the drain sees it.
-#[inline(always)]
-pub(super) fn light_fence() {
-    match EXPEDITED.load(Ordering::Relaxed) {
-        true => compiler_fence(Ordering::SeqCst),
-        false => fence(Ordering::SeqCst),
+/// How writers order "I am inside" before their look at the chunk, as the drain sees it: the same for all of them,
+/// settled before the first one writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fence {
+    /// The drain's fence does it for them.
+    Expedited,
+    /// They do it themselves: membarrier(2) is refused.
+    Own,
+}
+
+impl Fence {
+    /// What this process has.
+    pub(super) fn settled() -> Fence {
+        if EXPEDITED.load(Ordering::Relaxed) { Fence::Expedited } else { Fence::Own }
+    }
+
+    /// The writers' half.
+    #[inline(always)]
+    pub(super) fn light(self) {
+        match self {
+            Fence::Expedited => compiler_fence(Ordering::SeqCst),
+            Fence::Own => fence(Ordering::SeqCst),
+        }
     }
 }
 

@@ -11,8 +11,9 @@
 use std::panic::Location;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::pool::zeroed;
 use crate::events::{StackId, StrId};
-use crate::limits::{STACK_FRAMES, STACK_TABLE_BYTES, STRING_BYTES, STRING_TABLE_BYTES};
+use crate::limits::{SITES, STACK_FRAMES, STACK_TABLE_BYTES, STRING_BYTES, STRING_TABLE_BYTES};
 
 /// The first number that a table gives; below are "none" and "overflow".
 pub(super) const FIRST: u32 = 2;
@@ -21,6 +22,9 @@ const OVERFLOW: u32 = 1;
 
 /// Index entries that a search looks at before it calls the table full.
 const PROBES: usize = 64;
+
+/// Entries that a look-up of a source location looks at.
+const SITE_PROBES: usize = 4;
 
 /// Words by number.
 pub(super) struct Table {
@@ -41,9 +45,9 @@ impl Table {
         let items = (bytes / 8 / (words_each + 4)).next_power_of_two();
         let words = bytes / 8 - 2 * items - items / 2;
         Table {
-            index: (0..2 * items).map(|_| AtomicU64::new(0)).collect(),
-            places: (0..items).map(|_| AtomicU32::new(0)).collect(),
-            arena: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            index: zeroed(2 * items),
+            places: zeroed(items),
+            arena: zeroed(words),
             next_number: AtomicU32::new(FIRST),
             next_place: AtomicU32::new(0),
             overflowed: AtomicU64::new(0),
@@ -79,19 +83,12 @@ impl Table {
     }
 
     fn add(&self, words: &[u64], length: u32) -> u32 {
-        let place = self.next_place.fetch_add(words.len() as u32 + 1, Ordering::Relaxed);
+        let Some(place) = take(&self.next_place, words.len() + 1, self.arena.len()) else {
+            return self.overflow();
+        };
+        let Some(number) = take(&self.next_number, 1, self.places.len()) else { return self.overflow() };
+        let slot = &self.places[number as usize];
         let end = place as usize + words.len() + 1;
-        if end > self.arena.len() {
-            // Give it back, so that the counter can't wrap however often the table is found full.
-            self.next_place.fetch_sub(words.len() as u32 + 1, Ordering::Relaxed);
-            return self.overflow();
-        }
-        let number = self.next_number.load(Ordering::Relaxed);
-        if number as usize >= self.places.len() {
-            return self.overflow();
-        }
-        let number = self.next_number.fetch_add(1, Ordering::Relaxed);
-        let Some(slot) = self.places.get(number as usize) else { return self.overflow() };
         self.arena[place as usize].store(u64::from(length), Ordering::Relaxed);
         for (word, kept) in words.iter().zip(&self.arena[place as usize + 1..end]) {
             kept.store(*word, Ordering::Relaxed);
@@ -138,6 +135,12 @@ impl Table {
     }
 }
 
+/// Takes `count` of what a counter deals out up to `end`: the first of them, or nothing at all.
+fn take(counter: &AtomicU32, count: usize, end: usize) -> Option<u32> {
+    let next = |first: u32| (first as usize + count <= end).then_some(first + count as u32);
+    counter.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).ok()
+}
+
 /// FNV-1a over words, mixed at the end: short, branch-free, good enough for addresses.
 fn hash(words: &[u64], length: u32) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325 ^ u64::from(length);
@@ -179,8 +182,7 @@ pub(super) struct Strings {
 
 impl Strings {
     pub(super) fn new() -> Strings {
-        let sites = (0..STRING_BYTES).map(|_| (AtomicU64::new(0), AtomicU32::new(0))).collect();
-        Strings { table: Table::new(STRING_TABLE_BYTES, 4), sites }
+        Strings { table: Table::new(STRING_TABLE_BYTES, 4), sites: zeroed(SITES) }
     }
 
     pub(super) fn intern(&self, text: &str) -> StrId {
@@ -209,15 +211,20 @@ impl Strings {
     /// `file:line:column`, by the location's address after the first time.
     pub(super) fn site(&self, location: &'static Location<'static>) -> StrId {
         let address = std::ptr::from_ref(location).addr() as u64;
-        let (key, number) = &self.sites[(address >> 3) as usize % self.sites.len()];
-        if key.load(Ordering::Acquire) == address {
+        let place = hash(&[address], 0) as usize;
+        let entries =
+            || (0..SITE_PROBES).map(|probe| &self.sites[place.wrapping_add(probe) % self.sites.len()]);
+        if let Some((_, number)) = entries().find(|(key, _)| key.load(Ordering::Acquire) == address) {
             return StrId(number.load(Ordering::Relaxed));
         }
         let mut text = Text { bytes: [0; STRING_BYTES], len: 0 };
         // Text cuts what doesn't fit, it never fails.
         let _ = std::fmt::Write::write_fmt(&mut text, format_args!("{location}"));
         let id = self.intern(std::str::from_utf8(&text.bytes[..text.len]).unwrap_or_default());
-        if key.compare_exchange(0, 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+        // 1 is no location's address. No entry free: this location's text is made each time.
+        let claim =
+            |key: &AtomicU64| key.compare_exchange(0, 1, Ordering::Relaxed, Ordering::Relaxed).is_ok();
+        if let Some((key, number)) = entries().find(|(key, _)| claim(key)) {
             number.store(id.0, Ordering::Relaxed);
             key.store(address, Ordering::Release);
         }

@@ -3,11 +3,12 @@
 //! A thread finds its [`Slot`] through a thread-local pointer that is const-initialised and has no destructor, so it
 //! costs one load and works from the first instruction of a thread to its last. The slot is registered at the
 //! thread's first event and retired by a pthread key's destructor, which re-arms itself until the last round: so
-//! events of other thread-locals' destructors are still recorded. What comes later is lost and counted.
+//! events of other thread-locals' destructors are still recorded. What comes later is lost and counted. A thread that
+//! ends passes its chunk on, so that short-lived threads don't use chunks up until the next seal.
 //!
 //! # Invariants
 //! 1. A slot belongs to one live thread; it is recycled by the drain only after that thread has retired it and the
-//!    drain has taken its chunks and losses. Otherwise two threads would share a lane.
+//!    drain has taken its chunks and losses. Otherwise two threads would share a lane, or one have another's losses.
 //! 2. Thread numbers are never reused; slots and kernel tids are.
 //! 3. The handler's lane never trades: the drain gives and takes its chunks. The queues' operations may be interrupted
 //!    half-way on this very thread, and a handler that waited for them would wait forever.
@@ -15,28 +16,35 @@
 #![allow(unsafe_code, reason = "pthread keys and prctl")]
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use super::ring::{Label, Lane, Refused};
-use super::sync::CHUNK_ROOM;
+use super::ring::{ChunkRef, Label, Lane, Refused};
+use super::sync::Fence;
 use super::{Recorder, recorder};
+use crate::clock;
 use crate::events::{EventKind, Group, LossReason, ThreadExit, ThreadId};
-use crate::limits::SIGNAL_CHUNK_BYTES;
+use crate::format::Lane as LaneName;
 
 /// A thread's place among all.
 pub(super) type Place = super::registry::Place<Slot>;
 
-/// What the recorder keeps for one thread.
+/// What the recorder keeps for one thread. All zeros: nobody's.
+#[derive(Default)]
 pub(super) struct Slot {
     pub(super) normal: Lane,
     pub(super) signal: Lane,
+    /// Its own place's index.
+    index: AtomicU32,
     /// kymo's number of the thread.
     pub(super) thread: AtomicU32,
     /// The kernel's.
     pub(super) tid: AtomicU32,
-    /// Events that could not be recorded so far, by [`LossReason`].
-    pub(super) lost: [AtomicU64; LossReason::ALL.len()],
+    /// Events that could not be recorded and are not told yet, by [`LossReason`].
+    lost: [AtomicU64; LossReason::ALL.len()],
+    /// Its chunks in the full queue, or on their way to the drain from there.
+    queued: AtomicU32,
     /// The thread's name when it retired, as the kernel has it: 16 bytes, ended by a zero.
     name: [AtomicU64; 2],
     /// State of the xorshift behind [`super::lasted`].
@@ -45,26 +53,36 @@ pub(super) struct Slot {
     rounds: AtomicU32,
     /// A handler has found its lane without a chunk: the drain provides one from now on.
     signal_wanted: AtomicBool,
+    /// The drain has claimed it for its thread, which has recorded nothing yet. Whoever clears this has the slot.
+    adoptable: AtomicBool,
 }
 
 impl Slot {
-    pub(super) fn new() -> Slot {
-        Slot {
-            normal: Lane::new(CHUNK_ROOM),
-            signal: Lane::new(SIGNAL_CHUNK_BYTES),
-            thread: AtomicU32::new(0),
-            tid: AtomicU32::new(0),
-            lost: [const { AtomicU64::new(0) }; LossReason::ALL.len()],
-            name: [const { AtomicU64::new(0) }; 2],
-            random: AtomicU64::new(0),
-            rounds: AtomicU32::new(0),
-            signal_wanted: AtomicBool::new(false),
-        }
-    }
-
     /// Counts `events` that could not be recorded.
     pub(super) fn lose(&self, reason: LossReason, events: u64) {
         self.lost[reason as usize].fetch_add(events, Ordering::Relaxed);
+    }
+
+    /// The losses since the last time.
+    pub(super) fn take_losses(&self) -> impl Iterator<Item = (LossReason, u64)> {
+        let taken =
+            LossReason::ALL.iter().zip(&self.lost).filter(|(_, lost)| lost.load(Ordering::Relaxed) != 0);
+        taken.map(|(&reason, lost)| (reason, lost.swap(0, Ordering::Relaxed)))
+    }
+
+    /// A chunk of this thread goes to the full queue.
+    pub(super) fn chunk_queued(&self) {
+        self.queued.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has left the queue, and its events are delivered, or counted as lost.
+    pub(super) fn chunk_done(&self) {
+        self.queued.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether the full queue may still have chunks of this thread.
+    pub(super) fn has_queued(&self) -> bool {
+        self.queued.load(Ordering::Acquire) != 0
     }
 
     /// The name that the thread had when it retired.
@@ -73,6 +91,16 @@ impl Slot {
             self.name.iter().flat_map(|half| half.load(Ordering::Relaxed).to_ne_bytes()).collect();
         let name = bytes.split(|&byte| byte == 0).next().unwrap_or_default();
         String::from_utf8_lossy(name).into_owned()
+    }
+
+    /// Sets what [`Slot::retired_name`] gives; the kernel has no longer ones.
+    fn set_name(&self, name: &[u8]) {
+        let mut halves = [0; 16];
+        let len = name.len().min(15);
+        halves[..len].copy_from_slice(&name[..len]);
+        for (half, bytes) in self.name.iter().zip(halves.chunks_exact(8)) {
+            half.store(u64::from_ne_bytes(bytes.try_into().unwrap_or_default()), Ordering::Relaxed);
+        }
     }
 
     /// A number that differs from call to call.
@@ -85,25 +113,48 @@ impl Slot {
         x
     }
 
-    fn label(&self, ticks: u64, lane: crate::format::Lane, recorder: &Recorder) -> Label {
+    fn label(&self, lane: LaneName) -> Label {
         Label {
-            ticks,
             thread: self.thread.load(Ordering::Relaxed),
+            slot: self.index.load(Ordering::Relaxed),
             lane: lane as u32,
-            epoch: recorder.epoch.load(Ordering::SeqCst),
         }
     }
 
     /// Gives the signal lane a chunk, from the drain, if a handler has wanted one.
-    pub(super) fn provide_signal_chunk(&self, ticks: u64, recorder: &Recorder) {
+    pub(super) fn provide_signal_chunk(&self, recorder: &Recorder) {
         if !self.signal_wanted.load(Ordering::Relaxed) {
             return;
         }
         let Some(chunk) = recorder.exchange.take_free() else { return };
-        chunk.begin(self.label(ticks, crate::format::Lane::Signal, recorder));
+        chunk.begin(self.label(LaneName::Signal));
         if let Err(chunk) = self.signal.give(chunk) {
             recorder.exchange.give_free(chunk);
         }
+    }
+
+    /// Trades a full or missing chunk for an empty one.
+    fn trade(&self, fence: Fence, ticks: u64, recorder: &Recorder) -> Result<(), Refused> {
+        let next = || {
+            let chunk = recorder.exchange.take_free().or_else(|| recorder.overwrite_oldest())?;
+            chunk.begin(self.label(LaneName::Normal));
+            Some(chunk)
+        };
+        let traded = self.normal.trade(fence, ticks, next, |filled| self.pass_on(filled, recorder));
+        hurry_the_drain(recorder);
+        traded
+    }
+
+    fn pass_on(&self, filled: ChunkRef, recorder: &Recorder) {
+        self.chunk_queued();
+        recorder.pass_on(filled);
+    }
+}
+
+/// Wakes the drain early if chunks run short: threads may come and go, or write, faster than it looks.
+fn hurry_the_drain(recorder: &Recorder) {
+    if recorder.exchange.is_half_used() {
+        quietly(super::drain::hurry);
     }
 }
 
@@ -112,6 +163,8 @@ impl Slot {
 enum Mode {
     /// It gets one at its first event.
     Open,
+    /// It is getting one just now; a handler that interrupts this must not.
+    Registering,
     /// It records nothing: one of kymo's own, or kymo works on it just now.
     Muted,
     /// It has ended: its events are lost, and counted.
@@ -119,22 +172,31 @@ enum Mode {
 }
 
 thread_local! {
+    /// Where this thread writes; only where neither clock nor fences need a second way, see [`register`].
+    static FAST: Cell<Option<&'static Lane>> = const { Cell::new(None) };
     static PLACE: Cell<Option<&'static Place>> = const { Cell::new(None) };
     static MODE: Cell<Mode> = const { Cell::new(Mode::Open) };
 }
 
-/// Writes one event of this thread.
-#[inline(always)]
-pub(super) fn write<E: EventKind>(ticks: u64, event: E) {
-    if let Some(place) = PLACE.get()
-        && place.item.normal.write(ticks, event).is_ok()
-    {
-        return;
+/// Writes one event of this thread, which happens now.
+#[inline]
+pub(super) fn write_now<E: EventKind>(event: E) {
+    match FAST.get() {
+        Some(lane) if lane.write(Fence::Expedited, clock::counter(), event).is_ok() => {}
+        _ => write_slowly(clock::ticks(), event),
     }
-    write_slowly(ticks, event);
 }
 
-/// The first event of a thread, a full chunk, a write inside a write.
+/// Writes one event of this thread.
+#[inline]
+pub(super) fn write<E: EventKind>(ticks: u64, event: E) {
+    match FAST.get() {
+        Some(lane) if lane.write(Fence::Expedited, ticks, event).is_ok() => {}
+        _ => write_slowly(ticks, event),
+    }
+}
+
+/// The first event of a thread, a full chunk, a write inside a write; a machine without counter or membarrier(2).
 #[cold]
 #[inline(never)]
 fn write_slowly<E: EventKind>(ticks: u64, event: E) {
@@ -147,16 +209,17 @@ fn write_slowly<E: EventKind>(ticks: u64, event: E) {
         return;
     };
     let slot = &place.item;
-    match trade(recorder, slot, ticks).and_then(|()| slot.normal.write(ticks, event)) {
+    let fence = Fence::settled();
+    match slot.trade(fence, ticks, recorder).and_then(|()| slot.normal.write(fence, ticks, event)) {
         Ok(()) => {}
         Err(Refused::NoRoom) => slot.lose(LossReason::NoChunk, 1),
-        Err(Refused::Busy) => write_signal(slot, ticks, event),
+        Err(Refused::Busy) => write_signal(slot, fence, ticks, event),
     }
 }
 
 /// Writes one event of a signal handler, or of a hook inside one, on this thread.
-fn write_signal<E: EventKind>(slot: &Slot, ticks: u64, event: E) {
-    match slot.signal.write(ticks, event) {
+fn write_signal<E: EventKind>(slot: &Slot, fence: Fence, ticks: u64, event: E) {
+    match slot.signal.write_given(fence, ticks, event) {
         Ok(()) => {}
         Err(Refused::NoRoom) => {
             slot.signal_wanted.store(true, Ordering::Relaxed);
@@ -166,40 +229,104 @@ fn write_signal<E: EventKind>(slot: &Slot, ticks: u64, event: E) {
     }
 }
 
-/// Trades the thread's full chunk for an empty one.
-fn trade(recorder: &Recorder, slot: &Slot, ticks: u64) -> Result<(), Refused> {
-    let exchange = &recorder.exchange;
-    let next = || {
-        let chunk = exchange.take_free().or_else(|| recorder.overwrite_oldest())?;
-        chunk.begin(slot.label(ticks, crate::format::Lane::Normal, recorder));
-        Some(chunk)
-    };
-    if let Some(filled) = slot.normal.trade(next)? {
-        recorder.pass_on(filled);
-    }
-    Ok(())
-}
-
 /// Gives this thread a slot and arranges for its retirement.
 fn register(recorder: &'static Recorder) -> Option<&'static Place> {
-    if MODE.get() == Mode::Gone {
+    if MODE.get() != Mode::Open {
         return None;
     }
-    let place = recorder.slots.claim()?;
-    let slot = &place.item;
-    slot.thread.store(recorder.next_thread.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    MODE.set(Mode::Registering);
     // SAFETY: gettid(2) has no preconditions.
     let tid = unsafe { libc::gettid() } as u32;
+    let place = recorder.adopt(tid).or_else(|| recorder.claim(tid)).inspect(|place| {
+        PLACE.set(Some(place));
+        if Fence::settled() == Fence::Expedited && clock::source() == clock::Source::Counter {
+            FAST.set(Some(&place.item.normal));
+        }
+        let value = std::ptr::from_ref::<Place>(place).cast::<c_void>();
+        // SAFETY: the key was made by `retirement_key` and is never deleted; the value is a place, which lives forever.
+        unsafe { libc::pthread_setspecific(recorder.key, value) };
+    });
+    MODE.set(Mode::Open);
+    place
+}
+
+/// A thread's slot is claimed by the thread itself, or by the drain for one that has recorded nothing yet; it adopts
+/// that at its first event.
+impl Recorder {
+    /// A slot for a thread, settled.
+    fn claim(&'static self, tid: u32) -> Option<&'static Place> {
+        let (index, place) = self.slots.claim()?;
+        fill_in(&place.item, index, tid, self);
+        place.settle();
+        Some(place)
+    }
+
+    /// The slot that the drain has claimed for this thread.
+    fn adopt(&'static self, tid: u32) -> Option<&'static Place> {
+        if self.adoptable.load(Ordering::Relaxed) == 0 {
+            return None;
+        }
+        let mut of_thread = self.live_slots().filter(|place| place.item.tid.load(Ordering::Relaxed) == tid);
+        of_thread.find(|place| self.take_adoptable(&place.item))
+    }
+
+    /// Whether the slot was the drain's, and is the caller's now.
+    fn take_adoptable(&self, slot: &Slot) -> bool {
+        let taken = slot.adoptable.swap(false, Ordering::AcqRel);
+        self.adoptable.fetch_sub(u32::from(taken), Ordering::Relaxed);
+        taken
+    }
+
+    fn live_slots(&self) -> impl Iterator<Item = &Place> {
+        self.slots.used().map(|(_, place)| place).filter(|place| place.is_live())
+    }
+
+    /// kymo's numbers of all threads that have one, by the kernel's. For the drain.
+    pub(super) fn threads_by_tid(&self) -> HashMap<u32, u32> {
+        let mut numbers = HashMap::new();
+        // Those that the drain has claimed come first, so that a slot which the thread claimed meanwhile prevails.
+        let mut places: Vec<&Place> = self.live_slots().collect();
+        places.sort_by_key(|place| !place.item.adoptable.load(Ordering::Acquire));
+        for Place { item: slot, .. } in places {
+            numbers.insert(slot.tid.load(Ordering::Relaxed), slot.thread.load(Ordering::Relaxed));
+        }
+        numbers
+    }
+
+    /// Claims a slot for a thread that has recorded nothing yet; its number. For the drain.
+    pub(super) fn claim_for(&self, tid: u32) -> Option<u32> {
+        let (index, place) = self.slots.claim()?;
+        fill_in(&place.item, index, tid, self);
+        let name = super::drain::living_name(u64::from(tid)).unwrap_or_default();
+        place.item.set_name(name.as_bytes());
+        place.item.adoptable.store(true, Ordering::Relaxed);
+        self.adoptable.fetch_add(1, Ordering::Relaxed);
+        place.settle();
+        Some(place.item.thread.load(Ordering::Relaxed))
+    }
+
+    /// Retires the slots that the drain has claimed for threads which have ended. For the drain.
+    pub(super) fn retire_the_gone(&self) {
+        if self.adoptable.load(Ordering::Relaxed) == 0 {
+            return;
+        }
+        let adoptable = self.live_slots().filter(|place| place.item.adoptable.load(Ordering::Acquire));
+        for Place { item: slot, .. } in adoptable {
+            let tid = slot.tid.load(Ordering::Relaxed);
+            if super::drain::living_name(u64::from(tid)).is_none() && self.take_adoptable(slot) {
+                self.slots.retire(slot.index.load(Ordering::Relaxed));
+            }
+        }
+    }
+}
+
+fn fill_in(slot: &Slot, index: u32, tid: u32, recorder: &Recorder) {
+    slot.index.store(index, Ordering::Relaxed);
+    slot.thread.store(recorder.next_thread.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
     slot.tid.store(tid, Ordering::Relaxed);
     slot.random.store(u64::from(tid) << 32 | 0x9e37_79b9, Ordering::Relaxed);
     slot.rounds.store(0, Ordering::Relaxed);
     slot.signal_wanted.store(false, Ordering::Relaxed);
-    place.settle();
-    PLACE.set(Some(place));
-    let value = std::ptr::from_ref(place).cast::<c_void>();
-    // SAFETY: the key was made by `retirement_key` and is never deleted; the value is a place, which lives forever.
-    unsafe { libc::pthread_setspecific(recorder.key, value) };
-    Some(place)
 }
 
 /// Makes the key whose destructor retires a thread's slot.
@@ -225,12 +352,13 @@ unsafe extern "C" fn retire(value: *mut c_void) {
     }
     keep_name(&place.item);
     if super::enabled(Group::Thread) {
-        write(crate::clock::ticks(), ThreadExit {});
+        write_now(ThreadExit {});
     }
-    PLACE.set(None);
-    MODE.set(Mode::Gone);
-    // The chunk stays in the lane: the drain takes it at its next seal, as from any thread that sleeps.
-    place.retire();
+    leave(Mode::Gone);
+    let slot = &place.item;
+    slot.normal.give_up(Fence::settled(), |chunk| slot.pass_on(chunk, recorder));
+    hurry_the_drain(recorder);
+    recorder.slots.retire(slot.index.load(Ordering::Relaxed));
 }
 
 /// From now on a forked child records nothing.
@@ -246,33 +374,39 @@ fn keep_name(slot: &Slot) {
     let mut name = [0u8; 16];
     // SAFETY: PR_GET_NAME writes at most 16 bytes, terminator included, to the buffer.
     unsafe { libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr()) };
-    for (half, bytes) in slot.name.iter().zip(name.chunks_exact(8)) {
-        half.store(u64::from_ne_bytes(bytes.try_into().unwrap_or_default()), Ordering::Relaxed);
-    }
+    slot.set_name(&name);
 }
 
 /// Records nothing on this thread while `work` runs: for kymo's own doings on a thread of the program.
 pub(super) fn quietly<R>(work: impl FnOnce() -> R) -> R {
-    struct Restore(Option<&'static Place>, Mode);
+    struct Restore(Mode, Option<&'static Lane>, Option<&'static Place>);
     impl Drop for Restore {
         fn drop(&mut self) {
-            PLACE.set(self.0);
-            MODE.set(self.1);
+            PLACE.set(self.2);
+            FAST.set(self.1);
+            MODE.set(self.0);
         }
     }
-    let _restore = Restore(PLACE.replace(None), MODE.replace(Mode::Muted));
+    // The mode first, and last again: a handler that finds neither mode nor place would register this thread anew.
+    let _restore = Restore(MODE.replace(Mode::Muted), FAST.replace(None), PLACE.replace(None));
     work()
 }
 
 /// Records nothing on this thread from now on.
 pub(super) fn mute() {
+    leave(Mode::Muted);
+}
+
+/// The mode first: see [`quietly`].
+fn leave(mode: Mode) {
+    MODE.set(mode);
+    FAST.set(None);
     PLACE.set(None);
-    MODE.set(Mode::Muted);
 }
 
 /// Whether this thread records nothing, or nothing any more.
 pub(super) fn is_muted() -> bool {
-    MODE.get() != Mode::Open
+    !matches!(MODE.get(), Mode::Open | Mode::Registering)
 }
 
 /// kymo's number of this thread, registered now if it had none; 0 for a muted one.

@@ -2,19 +2,15 @@
 
 use std::sync::Arc;
 
-use super::registry::Registry;
-use super::ring::{Chunk, ChunkRef, Exchange, Label, Lane, steal};
-use super::sync::UnsafeCell;
+use super::registry::{Place, Registry};
+use super::ring::{Chunk, ChunkRef, Exchange, Label, Lane, Stolen, steal};
+use super::sync::{Fence, UnsafeCell};
 use crate::events::{Counter, EventKind, StrId, Value};
 use crate::wire::{Cursor, EVENT_MAX};
 
-fn label(thread: u32) -> Label {
-    Label { ticks: 0, thread, lane: 0, epoch: 0 }
-}
-
 fn chunk() -> ChunkRef {
     let chunk = ChunkRef(Box::into_raw(Box::new(Chunk::new())));
-    chunk.begin(label(1));
+    chunk.begin(Label { thread: 1, slot: 0, lane: 0 });
     chunk
 }
 
@@ -22,9 +18,21 @@ fn event(value: i64) -> Counter {
     Counter { name: StrId(0), value: Value(value) }
 }
 
-/// The bytes of whole events 1, 2, …, as a chunk holds them.
-fn whole_events(count: i64) -> Vec<u8> {
-    (1..=count)
+fn write(lane: &Lane, value: i64) -> bool {
+    lane.write(Fence, 0, event(value)).is_ok()
+}
+
+/// A lane with a chunk that is about to get its first event.
+fn lane_with_chunk() -> Lane {
+    let lane = Lane::default();
+    let traded = lane.trade(Fence, 0, || Some(chunk()), |_| unreachable!("there was none"));
+    assert!(traded.is_ok());
+    lane
+}
+
+/// The bytes of whole events `first`, `first + 1`, …, as a chunk holds them.
+fn whole_events(first: i64, count: i64) -> Vec<u8> {
+    (first..first + count)
         .flat_map(|value| {
             let mut room = [0; EVENT_MAX];
             let mut cursor = Cursor::new(&mut room);
@@ -35,74 +43,87 @@ fn whole_events(count: i64) -> Vec<u8> {
         .collect()
 }
 
-fn assert_whole(chunk: &ChunkRef) -> usize {
+/// How many events a chunk has, which are whole and begin with number `first`.
+fn events_from(first: i64, chunk: &ChunkRef) -> i64 {
     let bytes = chunk.read(<[u8]>::to_vec);
-    let found = (0..=2).find(|&count| bytes == whole_events(count));
-    found.unwrap_or_else(|| panic!("{bytes:?} are not whole events")) as usize
+    let found = (0..=2).find(|&count| bytes == whole_events(first, count));
+    found.unwrap_or_else(|| panic!("{bytes:?} are not whole events"))
+}
+
+fn see_away(stolen: &Stolen<'_>) {
+    while stolen.busy && stolen.lane.is_busy() {
+        loom::thread::yield_now();
+    }
 }
 
 /// A writer writes two events while the drain steals its chunk: the drain ends up with whole events, and what it has
 /// is never written to again.
 pub fn steal_while_writing() {
-    let lane = Arc::new(Lane::new(EVENT_MAX + 16));
-    lane.give(chunk()).ok().unwrap();
+    let lane = Arc::new(lane_with_chunk());
     let writer = {
         let lane = lane.clone();
-        loom::thread::spawn(move || {
-            let first = lane.write(0, event(1)).is_ok();
-            let second = first && lane.write(0, event(2)).is_ok();
-            usize::from(first) + usize::from(second)
-        })
+        loom::thread::spawn(move || (1..=2).take_while(|&value| write(&lane, value)).count() as i64)
     };
-    let (resting, lingering) = steal(std::iter::once(&*lane));
-    let early = resting.iter().map(assert_whole).next();
-    let late = lingering.iter().find_map(|lingerer| {
-        while !lingerer.lane.left(lingerer.turn) {
-            loom::thread::yield_now();
-        }
-        lingerer.chunk.as_ref().map(assert_whole)
-    });
+    let stolen = steal(std::iter::once(&*lane));
+    stolen.iter().for_each(see_away);
+    let chunk = stolen.iter().find_map(|stolen| stolen.chunk.as_ref()).expect("nobody else takes it");
+    let found = events_from(1, chunk);
     let written = writer.join().unwrap();
-    assert_eq!(early.or(late), Some(written), "each event that was written is in the stolen chunk");
+    assert_eq!(found, written, "each event that was written is in the stolen chunk");
 }
 
-/// A writer trades a full chunk for a free one while the drain empties the full queue.
-pub fn trade_through_the_queues() {
-    let exchange = Arc::new(Exchange::new(vec![chunk(), chunk()], 2, false));
+/// The drain reads a stolen chunk without waiting for its writer: it finds whole events, if not all.
+pub fn read_while_writing() {
+    let lane = Arc::new(lane_with_chunk());
     let writer = {
-        let exchange = exchange.clone();
+        let lane = lane.clone();
+        loom::thread::spawn(move || (1..=2).take_while(|&value| write(&lane, value)).count() as i64)
+    };
+    let stolen = steal(std::iter::once(&*lane));
+    let chunk = stolen.iter().find_map(|stolen| stolen.chunk.as_ref()).expect("nobody else takes it");
+    let found = events_from(1, chunk);
+    assert!(found <= writer.join().unwrap());
+}
+
+/// A writer fills a chunk, trades it and goes on, while the drain empties the full queue, steals, and empties the
+/// queue again: each event arrives once.
+pub fn trade_while_stealing() {
+    let exchange = Arc::new(Exchange::new(vec![chunk()], 2));
+    let lane = Arc::new(lane_with_chunk());
+    assert!(write(&lane, 1));
+    let writer = {
+        let (lane, exchange) = (lane.clone(), exchange.clone());
         loom::thread::spawn(move || {
-            let lane = Lane::new(EVENT_MAX);
-            for value in [1, 2] {
-                let traded = lane.trade(|| exchange.take_free().inspect(|chunk| chunk.begin(label(1))));
-                if let Some(filled) = traded.unwrap() {
-                    assert!(exchange.give_full(filled).is_none());
-                }
-                lane.write(0, event(value)).unwrap();
-            }
+            let wrote = |value| write(&lane, value);
+            let second = wrote(2);
+            let pass_on = |filled| assert!(exchange.give_full(filled).is_none());
+            let traded = lane.trade(Fence, 0, || exchange.take_free(), pass_on);
+            assert!(traded.is_ok());
+            i64::from(second) + i64::from(wrote(if second { 3 } else { 2 }))
         })
     };
-    let mut arrived = 0;
-    if let Some(filled) = exchange.take_full() {
-        assert_eq!(filled.events(), 1);
-        arrived += assert_whole(&filled);
-        exchange.give_free(filled);
-    }
-    writer.join().unwrap();
-    while let Some(filled) = exchange.take_full() {
-        arrived += assert_whole(&filled);
-    }
-    assert_eq!(arrived, 1, "the second event is still with its writer");
+    let mut arrived = Vec::new();
+    let mut take = |chunk: ChunkRef| arrived.push(chunk.read(<[u8]>::to_vec));
+    let stolen = steal(std::iter::once(&*lane));
+    stolen.iter().for_each(see_away);
+    let stolen: Vec<_> = stolen.into_iter().filter_map(|stolen| stolen.chunk).collect();
+    // What was traded before the steal stands in the queue, and is older.
+    exchange.take_full().into_iter().for_each(&mut take);
+    stolen.into_iter().for_each(&mut take);
+    let written = 1 + writer.join().unwrap();
+    exchange.take_full().into_iter().for_each(&mut take);
+    lane.take().into_iter().for_each(&mut take);
+    assert_eq!(arrived.concat(), whole_events(1, written), "each event once, in order");
 }
 
 /// Two threads register while the drain walks: whoever is seen has filled in its number, and no two share a place.
 pub fn register_and_walk() {
-    let registry = Arc::new(Registry::new((0..2).map(|_| UnsafeCell::new(0))));
+    let registry = Arc::new(registry(2));
     let threads: Vec<_> = (1..=2)
         .map(|number| {
             let registry = registry.clone();
             loom::thread::spawn(move || {
-                let place = registry.claim().expect("two threads, two places");
+                let (_, place) = registry.claim().expect("two threads, two places");
                 // SAFETY: the place is this thread's alone until it retires it, as the registry promises; loom checks.
                 place.item.with_mut(|item| unsafe { *item = number });
                 place.settle();
@@ -122,6 +143,37 @@ pub fn register_and_walk() {
     for thread in threads {
         assert!(thread.join().unwrap(), "nobody else has written to this thread's place");
     }
+}
+
+/// A thread retires its place, the drain frees it, another thread claims it: nobody is inside with anybody else.
+pub fn retire_and_claim_again() {
+    let registry = Arc::new(registry(1));
+    let thread = |number| {
+        let registry = registry.clone();
+        loom::thread::spawn(move || {
+            let Some((index, place)) = registry.claim() else { return false };
+            // SAFETY: the place is this thread's alone until it retires it, as the registry promises; loom checks.
+            place.item.with_mut(|item| unsafe { *item = number });
+            place.settle();
+            registry.retire(index);
+            true
+        })
+    };
+    let (first, second) = (thread(1), thread(2));
+    let index = loop {
+        match registry.take_retired() {
+            Some(index) => break index,
+            None => loom::thread::yield_now(),
+        }
+    };
+    assert_ne!(read(&registry.at(index).item), 0);
+    registry.free(index);
+    let claimed = [first, second].map(|thread| thread.join().unwrap());
+    assert!(claimed.contains(&true));
+}
+
+fn registry(places: usize) -> Registry<UnsafeCell<u32>> {
+    Registry::new((0..places).map(|_| Place::default()).collect())
 }
 
 fn read(cell: &UnsafeCell<u32>) -> u32 {

@@ -20,7 +20,7 @@ pub(crate) fn record_unnamed<R>(work: impl FnOnce() -> R) -> (R, Trace) {
 
 fn record_with<R>(resolver: Option<Resolver>, work: impl FnOnce() -> R) -> (R, Trace) {
     let sink = MemorySink::new(256 << 20);
-    let options = CaptureOptions { groups: Groups::ALL, sink: Box::new(sink.clone()), resolver };
+    let options = CaptureOptions { groups: Groups::ALL, cpu_hz: 0, sink: Box::new(sink.clone()), resolver };
     let capture = Capture::start(options).unwrap();
     let result = work();
     let progress = capture.stop();

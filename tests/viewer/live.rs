@@ -11,9 +11,13 @@ use kymo::record::sink::MemorySink;
 pub(crate) fn recording() -> Vec<u8> {
     let sink = MemorySink::new(64 << 20);
     let resolver = Some(kymo::model::symbols::resolve as Resolver);
-    let capture =
-        Capture::start(CaptureOptions { groups: Groups::ALL, sink: Box::new(sink.clone()), resolver })
-            .unwrap();
+    let capture = Capture::start(CaptureOptions {
+        groups: Groups::ALL,
+        cpu_hz: 0,
+        sink: Box::new(sink.clone()),
+        resolver,
+    })
+    .unwrap();
     run();
     assert_eq!(capture.stop().lost, 0);
     sink.take()

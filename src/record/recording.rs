@@ -1,0 +1,360 @@
+//! A capture as the drain sees it: which runs are its own, and what it writes to its sink.
+//!
+//! A file begins with the magic, a header and the schema. Then come runs of events as chunks fill, and each second the
+//! clock, the losses, the stacks and strings that events have named since, and the threads that have ended: so a file
+//! whose process was killed lacks its last second and no more. At the end come the living threads, the modules, the
+//! names of addresses, and the end mark.
+//!
+//! A sink that panics counts as closed: it costs its own capture and nothing else.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::Recorder;
+use super::run::Run;
+use super::session::{CaptureOptions, Progress, Resolver};
+use super::sink::{Offer, Sink};
+use super::tables::{self, Stacks, Strings};
+use crate::clock;
+use crate::events::{ClockSync, Count, EventKind, Group, Groups, Loss, LossReason, Nanos, StrId, ThreadId};
+use crate::format::{End, EventsHead, Header, Lane, Module, ThreadInfo, encode};
+use crate::limits::{CALL_STACK_NS, WAIT_STACK_NS};
+use crate::wire::{Cursor, EVENT_MAX};
+
+/// How far a capture is, shared with whoever holds it.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    events: AtomicU64,
+    lost: AtomicU64,
+    bytes: AtomicU64,
+    closed: AtomicBool,
+}
+
+impl Counters {
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            events: self.events.load(Ordering::Relaxed),
+            lost: self.lost.load(Ordering::Relaxed),
+            bytes: self.bytes.load(Ordering::Relaxed),
+            closed: self.closed.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A capture that runs.
+pub(super) struct Recording {
+    pub(super) number: u64,
+    pub(super) groups: Groups,
+    pub(super) cpu_hz: u32,
+    /// In ticks.
+    window: RangeInclusive<u64>,
+    sink: Box<dyn Sink>,
+    resolver: Option<Resolver>,
+    counters: Arc<Counters>,
+    /// Living threads that have events here.
+    threads: HashSet<u32>,
+    /// Threads that have ended and are not told yet.
+    ended: Vec<ThreadInfo>,
+    /// Losses of its own that are not told yet.
+    untold: BTreeMap<(u32, LossReason), u64>,
+    stacks: Named,
+    strings: Named,
+}
+
+impl Recording {
+    /// Begins now.
+    pub(super) fn begin(options: CaptureOptions, number: u64, counters: Arc<Counters>) -> Recording {
+        let CaptureOptions { groups, cpu_hz, sink, resolver } = options;
+        let header = header();
+        let mut recording = Recording {
+            number,
+            groups: groups.with(Group::Meta),
+            cpu_hz,
+            window: header.start_ticks..=u64::MAX,
+            sink,
+            resolver,
+            counters,
+            threads: HashSet::new(),
+            ended: Vec::new(),
+            untold: BTreeMap::new(),
+            stacks: Named::default(),
+            strings: Named::default(),
+        };
+        let mut out = Vec::new();
+        encode::magic(&mut out);
+        encode::header(&mut out, &header);
+        encode::schema(&mut out);
+        recording.offer(out, Sink::offer);
+        recording
+    }
+
+    /// Later events are not its own.
+    pub(super) fn close_window(&mut self, end_ticks: u64) {
+        self.window = *self.window.start()..=end_ticks;
+    }
+
+    /// Whether its sink takes nothing any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.counters.closed.load(Ordering::Relaxed)
+    }
+
+    /// It gets nothing any more, and no end.
+    pub(super) fn give_up(&self) {
+        self.counters.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Takes what of a run belongs to this capture.
+    pub(super) fn take_run(&mut self, run: &Run<'_>) {
+        self.take(run, Sink::offer);
+    }
+
+    /// The same for what is told at the end, which comes whole.
+    pub(super) fn take_told(&mut self, run: &Run<'_>) {
+        self.take(run, Sink::finish);
+    }
+
+    fn take(&mut self, run: &Run<'_>, how: Offering) {
+        if run.lies_in(self.groups, &self.window) {
+            return self.take_whole(run, how);
+        }
+        let part = run.part(self.groups, &self.window);
+        if !part.is_empty() {
+            self.take_whole(&Run::new(run.head, &part), how);
+        }
+    }
+
+    fn take_whole(&mut self, run: &Run<'_>, how: Offering) {
+        if self.is_closed() {
+            return;
+        }
+        let mut out = Vec::with_capacity(run.bytes.len() + EVENT_MAX);
+        encode::events(&mut out, &run.head, run.bytes);
+        let thread = run.head.thread.0;
+        self.threads.insert(thread);
+        match self.offer(out, how) {
+            Offer::Taken => {
+                self.counters.events.fetch_add(run.events, Ordering::Relaxed);
+                self.stacks.note(&run.stacks);
+                self.strings.note(&run.strings);
+            }
+            Offer::Full => self.lose(thread, LossReason::SlowReader, run.events),
+            Offer::Closed => self.lose(thread, LossReason::SinkFailed, run.events),
+        }
+    }
+
+    /// A thread has ended; all its events are here.
+    pub(super) fn thread_ended(&mut self, thread: u32, tid: u64, name: impl FnOnce() -> StrId) {
+        if self.threads.remove(&thread) {
+            let name = name();
+            self.strings.note(&[name.0]);
+            self.ended.push(ThreadInfo { thread: ThreadId(thread), tid, name });
+        }
+    }
+
+    /// Takes the clock and the threads' losses, adds its own; then what its events have named since the last time.
+    pub(super) fn tell(&mut self, recorder: &Recorder, sync: clock::Sync, losses: &[Loss]) {
+        let lost: u64 = losses.iter().map(|loss| loss.count.0).sum();
+        self.counters.lost.fetch_add(lost, Ordering::Relaxed);
+        for loss in losses {
+            *self.untold.entry((loss.thread.0, loss.reason)).or_default() += loss.count.0;
+        }
+        let told = std::mem::take(&mut self.untold);
+        let losses = told.iter().map(|(&(thread, reason), &count)| Loss {
+            thread: ThreadId(thread),
+            reason,
+            count: Count(count),
+        });
+        let mut bytes = Vec::new();
+        let clock = ClockSync { monotonic: Nanos(sync.monotonic_ns), realtime: Nanos(sync.realtime_ns) };
+        put(&mut bytes, clock);
+        losses.for_each(|loss| put(&mut bytes, loss));
+        let head = EventsHead { thread: ThreadId(0), lane: Lane::Normal, base_ticks: sync.ticks };
+        let mut out = Vec::new();
+        encode::events(&mut out, &head, &bytes);
+        self.threads.extend(told.keys().map(|(thread, _)| *thread));
+        match self.offer(out, Sink::finish) {
+            Offer::Taken => drop(self.counters.events.fetch_add(1 + told.len() as u64, Ordering::Relaxed)),
+            _ => self.untold = told,
+        }
+        self.tell_names(recorder, Sink::offer);
+    }
+
+    /// The stacks, strings and threads that are needed and not told yet. What is refused is tried again.
+    fn tell_names(&mut self, recorder: &Recorder, how: Offering) {
+        let (stacks, strings) = (self.stacks.untold(), self.strings.untold());
+        let mut out = Vec::new();
+        put_stacks(&mut out, &stacks, &recorder.stacks);
+        put_strings(&mut out, &strings, &recorder.strings);
+        if !self.ended.is_empty() {
+            encode::threads(&mut out, &self.ended);
+        }
+        if !out.is_empty() && self.offer(out, how) == Offer::Taken {
+            self.stacks.told(&stacks);
+            self.strings.told(&strings);
+            self.ended.clear();
+        }
+    }
+
+    /// The living threads that have events here.
+    pub(super) fn living_threads(&self) -> impl Iterator<Item = u32> {
+        self.threads.iter().copied().filter(|&thread| thread != 0)
+    }
+
+    /// Ends the file. Naming addresses may take a second.
+    pub(super) fn end(mut self, recorder: &Recorder, living: &[ThreadInfo]) {
+        self.ended.extend_from_slice(living);
+        self.strings.note(&living.iter().map(|info| info.name.0).collect::<Vec<_>>());
+        self.tell_names(recorder, Sink::finish);
+        let modules: Vec<Module> = crate::unwind::modules().into_iter().map(module).collect();
+        let mut out = Vec::new();
+        encode::modules(&mut out, &modules);
+        self.offer(out, Sink::finish);
+        if let Some(resolver) = self.resolver.filter(|_| !self.is_closed()) {
+            let addresses = self.stacks.addresses(&recorder.stacks);
+            let named = catch_unwind(|| resolver(&addresses, &modules));
+            let mut out = Vec::new();
+            // A resolver that panics names nothing; whoever reads the trace can still do so.
+            encode::symbols(&mut out, &named.unwrap_or_default());
+            self.offer(out, Sink::finish);
+        }
+        let Progress { events, lost, .. } = self.counters.progress();
+        let mut out = Vec::new();
+        encode::end(&mut out, &End { end_ticks: *self.window.end(), events, lost });
+        self.offer(out, Sink::finish);
+    }
+
+    fn lose(&mut self, thread: u32, reason: LossReason, events: u64) {
+        *self.untold.entry((thread, reason)).or_default() += events;
+        self.counters.lost.fetch_add(events, Ordering::Relaxed);
+    }
+
+    fn offer(&mut self, out: Vec<u8>, how: Offering) -> Offer {
+        if self.is_closed() {
+            return Offer::Closed;
+        }
+        let bytes = out.len() as u64;
+        let offer = catch_unwind(AssertUnwindSafe(|| how(&mut *self.sink, out))).unwrap_or(Offer::Closed);
+        match offer {
+            Offer::Taken => drop(self.counters.bytes.fetch_add(bytes, Ordering::Relaxed)),
+            Offer::Full => {}
+            Offer::Closed => self.give_up(),
+        }
+        offer
+    }
+}
+
+/// [`Sink::offer`] or [`Sink::finish`].
+type Offering = fn(&mut (dyn Sink + 'static), Vec<u8>) -> Offer;
+
+/// Numbers of a table that a capture's events name, a bit each: seen, and told to the file.
+#[derive(Default)]
+struct Named {
+    seen: Vec<u64>,
+    told: Vec<u64>,
+}
+
+impl Named {
+    fn note(&mut self, numbers: &[u32]) {
+        for &number in numbers.iter().filter(|&&number| number >= tables::FIRST) {
+            set(&mut self.seen, number);
+        }
+    }
+
+    fn told(&mut self, numbers: &[u32]) {
+        numbers.iter().for_each(|&number| set(&mut self.told, number));
+    }
+
+    /// Ascending.
+    fn untold(&self) -> Vec<u32> {
+        let told = self.told.iter().copied().chain(std::iter::repeat(0));
+        bits(self.seen.iter().zip(told).map(|(seen, told)| seen & !told)).collect()
+    }
+
+    /// Every address of the stacks, once, ascending.
+    fn addresses(&self, stacks: &Stacks) -> Vec<u64> {
+        let mut addresses: Vec<u64> =
+            bits(self.seen.iter().copied()).flat_map(|number| stacks.get(number)).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
+}
+
+fn set(words: &mut Vec<u64>, number: u32) {
+    let word = number as usize / 64;
+    if word >= words.len() {
+        words.resize(word + 1, 0);
+    }
+    words[word] |= 1 << (number % 64);
+}
+
+fn bits(words: impl Iterator<Item = u64>) -> impl Iterator<Item = u32> {
+    (0..).zip(words).flat_map(|(index, word)| {
+        (0..64u32).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit)
+    })
+}
+
+fn put_stacks(out: &mut Vec<u8>, numbers: &[u32], table: &Stacks) {
+    for neighbours in numbers.chunk_by(|a, b| a + 1 == *b) {
+        let stacks: Vec<Vec<u64>> = neighbours.iter().map(|&number| table.get(number)).collect();
+        encode::stacks(out, neighbours[0], stacks.iter().map(Vec::as_slice));
+    }
+}
+
+fn put_strings(out: &mut Vec<u8>, numbers: &[u32], table: &Strings) {
+    for neighbours in numbers.chunk_by(|a, b| a + 1 == *b) {
+        let texts: Vec<String> = neighbours.iter().map(|&number| table.get(number)).collect();
+        encode::strings(out, neighbours[0], texts.iter().map(String::as_str));
+    }
+}
+
+/// One of kymo's own events, at its run's base.
+fn put<E: EventKind>(bytes: &mut Vec<u8>, event: E) {
+    let mut room = [0; EVENT_MAX];
+    let mut cursor = Cursor::new(&mut room);
+    event.put(0, &mut cursor);
+    let len = cursor.len();
+    bytes.extend_from_slice(&room[..len]);
+}
+
+fn header() -> Header {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+    let program = std::fs::read_to_string("/proc/self/comm").unwrap_or_default().trim_end().into();
+    let sync = clock::sync();
+    Header {
+        writer: concat!("kymo ", env!("CARGO_PKG_VERSION")).into(),
+        clock: clock::source().word().into(),
+        pid: std::process::id(),
+        program,
+        start_ticks: sync.ticks,
+        start_monotonic_ns: sync.monotonic_ns,
+        start_realtime_ns: sync.realtime_ns,
+        wait_stack_ns: WAIT_STACK_NS,
+        call_stack_ns: CALL_STACK_NS,
+        sources: crate::status::sources(),
+        notes: kernel.map(|release| ("kernel".into(), release.trim_end().into())).into_iter().collect(),
+    }
+}
+
+fn module(module: crate::unwind::LoadedModule) -> Module {
+    let crate::unwind::LoadedModule { start, end, bias, offset, path, build_id } = module;
+    Module { start, end, bias, offset, path, build_id }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_named_is_told_once() {
+        let mut named = Named::default();
+        named.note(&[0, 1, 2, 3, 64, 200, 3]);
+        assert_eq!(named.untold(), [2, 3, 64, 200], "0 and 1 stand for none and overflow");
+        named.told(&[2, 3, 64]);
+        named.note(&[3, 5]);
+        assert_eq!(named.untold(), [5, 200]);
+    }
+}
