@@ -216,7 +216,8 @@ pub fn lasted(begin_ticks: u64, end_ticks: u64, threshold_ns: u64) -> bool {
         return true;
     }
     let Some(slot) = thread::current() else { return false };
-    slot.random() % threshold_ns.max(1) < nanos
+    // A number below the threshold, each as likely, by a multiplication instead of a division.
+    ((u128::from(slot.random()) * u128::from(threshold_ns)) >> 64) < u128::from(nanos)
 }
 
 /// This thread's stack if the wait that has just ended lasted; else none. See [`lasted`].

@@ -66,7 +66,7 @@ impl Identity {
 
     #[cfg(tokio_unstable)]
     fn task(&self) -> TaskId {
-        self.number.clone().into()
+        TaskId::from(&self.number)
     }
 
     /// Whether the runtime's hooks record this task's polls and end.

@@ -82,7 +82,7 @@ pub(super) use every_task::{Number, announce, tell_if_nobody_took_it};
 #[cfg(tokio_unstable)]
 mod every_task {
     use std::cell::{Cell, RefCell};
-    use std::fmt::Write;
+    use std::hash::{Hash, Hasher};
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -99,7 +99,6 @@ mod every_task {
     static HOOKED: AtomicBool = AtomicBool::new(false);
 
     thread_local! {
-        static LATEST: Cell<Option<(Id, TaskId)>> = const { Cell::new(None) };
         static BEFORE: Cell<TaskId> = const { Cell::new(TaskId(0)) };
         static ANNOUNCED: RefCell<Option<(Number, TaskSpawn)>> = const { RefCell::new(None) };
     }
@@ -114,8 +113,8 @@ mod every_task {
         }
     }
 
-    impl From<Number> for TaskId {
-        fn from(number: Number) -> TaskId {
+    impl From<&Number> for TaskId {
+        fn from(number: &Number) -> TaskId {
             TaskId(number.0.load(Ordering::Relaxed))
         }
     }
@@ -167,31 +166,29 @@ mod every_task {
 
     /// tokio's number as one of ours: odd, so that it meets none of `task`'s.
     fn task(id: Id) -> TaskId {
-        if let Some((latest, task)) = LATEST.get()
-            && latest == id
-        {
-            return task;
-        }
-        // An Id shows its number by Display only.
-        let mut number = Digits(0);
-        let task = match write!(number, "{id}") {
-            Ok(()) => TaskId(number.0 << 1 | 1),
-            Err(_) => TaskId(0),
-        };
-        LATEST.set(Some((id, task)));
-        task
+        // An Id shows its number to hashers and by Display; the latter takes ten times as long.
+        let mut number = Number64(0);
+        id.hash(&mut number);
+        TaskId(number.0 << 1 | 1)
     }
 
-    /// A number that is written in decimal digits.
-    struct Digits(u64);
+    /// Takes the number that is hashed.
+    struct Number64(u64);
 
-    impl Write for Digits {
-        fn write_str(&mut self, digits: &str) -> std::fmt::Result {
-            for digit in digits.bytes() {
-                let digit = digit.checked_sub(b'0').filter(|digit| *digit < 10).ok_or(std::fmt::Error)?;
-                self.0 = self.0 * 10 + u64::from(digit);
+    impl Hasher for Number64 {
+        fn write_u64(&mut self, number: u64) {
+            self.0 = number;
+        }
+
+        /// For an Id that is no longer a `u64`: numbers that differ, still.
+        fn write(&mut self, bytes: &[u8]) {
+            for &byte in bytes {
+                self.0 = self.0.wrapping_mul(0x100_0000_01b3) ^ u64::from(byte);
             }
-            Ok(())
+        }
+
+        fn finish(&self) -> u64 {
+            self.0
         }
     }
 }
