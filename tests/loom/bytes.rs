@@ -4,7 +4,7 @@
 use std::cell::UnsafeCell;
 use std::ops::Range;
 
-use loom::cell::UnsafeCell as Mark;
+use loom::cell;
 
 use crate::wire::EVENT_MAX;
 
@@ -13,7 +13,7 @@ pub const CHUNK_ROOM: usize = EVENT_MAX + 4;
 
 pub struct Bytes {
     bytes: UnsafeCell<[u8; CHUNK_ROOM]>,
-    marks: Vec<Mark<()>>,
+    marks: Vec<cell::UnsafeCell<()>>,
 }
 
 // SAFETY: loom runs one thread at a time.
@@ -25,22 +25,22 @@ impl Bytes {
     pub fn new() -> Bytes {
         Bytes {
             bytes: UnsafeCell::new([0; CHUNK_ROOM]),
-            marks: (0..CHUNK_ROOM / 4).map(|_| Mark::new(())).collect(),
+            marks: (0..CHUNK_ROOM / 4).map(|_| cell::UnsafeCell::new(())).collect(),
         }
     }
 
     pub fn with<R>(&self, bytes: Range<usize>, read: impl FnOnce(*const u8) -> R) -> R {
-        let _marks: Vec<_> = self.marked(&bytes).iter().map(Mark::get).collect();
+        let _marks: Vec<_> = self.marked(&bytes).iter().map(cell::UnsafeCell::get).collect();
         read(self.bytes.get().cast::<u8>().wrapping_add(bytes.start))
     }
 
     pub fn with_mut<R>(&self, bytes: Range<usize>, write: impl FnOnce(*mut u8) -> R) -> R {
-        let _marks: Vec<_> = self.marked(&bytes).iter().map(Mark::get_mut).collect();
+        let _marks: Vec<_> = self.marked(&bytes).iter().map(cell::UnsafeCell::get_mut).collect();
         write(self.bytes.get().cast::<u8>().wrapping_add(bytes.start))
     }
 
     /// Those of the two events: nothing is ever behind them.
-    fn marked(&self, bytes: &Range<usize>) -> &[Mark<()>] {
+    fn marked(&self, bytes: &Range<usize>) -> &[cell::UnsafeCell<()>] {
         &self.marks[(bytes.start / 4).min(2)..bytes.end.div_ceil(4).min(2)]
     }
 }
