@@ -348,6 +348,46 @@ names! {
         Sigtimedwait = "sigtimedwait",
         /// `posix_spawn(3)`.
         PosixSpawn = "posix_spawn",
+        /// `preadv2(2)`.
+        Preadv2 = "preadv2",
+        /// `pwritev2(2)`.
+        Pwritev2 = "pwritev2",
+        /// `renameat(2)`.
+        Renameat = "renameat",
+        /// `renameat2(2)`.
+        Renameat2 = "renameat2",
+        /// `unlinkat(2)`.
+        Unlinkat = "unlinkat",
+        /// `posix_fallocate(3)`.
+        PosixFallocate = "posix_fallocate",
+        /// `flock(2)`.
+        Flock = "flock",
+        /// `lockf(3)`.
+        Lockf = "lockf",
+        /// `msync(2)`.
+        Msync = "msync",
+        /// `syncfs(2)`.
+        Syncfs = "syncfs",
+        /// `epoll_pwait2(2)`.
+        EpollPwait2 = "epoll_pwait2",
+        /// `sleep(3)`.
+        Sleep = "sleep",
+        /// `wait(2)`.
+        Wait = "wait",
+        /// `wait3(2)`.
+        Wait3 = "wait3",
+        /// `wait4(2)`.
+        Wait4 = "wait4",
+        /// `sigwaitinfo(2)`.
+        Sigwaitinfo = "sigwaitinfo",
+        /// `sigwait(3)`.
+        Sigwait = "sigwait",
+        /// `sigsuspend(2)`.
+        Sigsuspend = "sigsuspend",
+        /// `pause(2)`.
+        Pause = "pause",
+        /// `posix_spawnp(3)`.
+        PosixSpawnp = "posix_spawnp",
     }
     /// Why an event was lost.
     LossReason {

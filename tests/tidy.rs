@@ -50,6 +50,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/sources/files.rs", "defines C functions"),
     ("src/sources/interpose.rs", "C symbols, dlsym, errno"),
     ("src/sources/locks.rs", "defines C functions"),
+    ("src/sources/processes.rs", "defines C functions"),
     ("src/sources/sockets.rs", "defines C functions"),
     ("src/sources/threads.rs", "defines C functions"),
     ("src/sources/unhooked.rs", "runs before main, to say why nothing is hooked"),
