@@ -40,6 +40,7 @@
 #[cfg(feature = "analysis")]
 pub mod analysis;
 pub mod clock;
+mod environment;
 pub mod events;
 #[cfg(feature = "analysis")]
 pub mod export;

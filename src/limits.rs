@@ -7,6 +7,10 @@
 /// enough that a thousand busy threads fit the memory cap. Full: the thread trades it for an empty one.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
+/// The least number of a descriptor that kymo keeps open in a program that it is preloaded into: such a program may count
+/// on getting the lowest ones. Above the process's limit: the lowest one all the same.
+pub const OWN_DESCRIPTORS: i32 = 512;
+
 /// Free chunks that are used again before others, so that a service whose events are few touches a few megabytes and
 /// not all of them. More: they wait for a burst.
 pub const WARM_CHUNKS: usize = 32;

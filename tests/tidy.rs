@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("unwind", &["limits"]),
     ("status", &["events", "limits", "clock"]),
     ("record", &["wire", "events", "format", "clock", "limits", "unwind", "status"]),
+    ("environment", &["record", "events", "status"]),
     ("sources", &["record", "events", "clock", "limits", "unwind", "status"]),
     ("model", &["wire", "events", "format", "clock", "limits"]),
     ("analysis", &["model", "wire", "events", "format", "limits"]),
@@ -40,7 +41,9 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// The files that may hold `unsafe`, and why each needs it.
 const UNSAFE: &[(&str, &str)] = &[
     ("src/clock.rs", "clock_gettime: std has no CLOCK_MONOTONIC as a number"),
+    ("src/environment.rs", "runs before main and after it"),
     ("src/model/mapped.rs", "mmap: a mapped file is memory that others can change"),
+    ("src/record/file.rs", "fcntl: a descriptor of a number that is out of the way"),
     ("src/record/pool.rs", "mmap and madvise: the memory of chunks"),
     ("src/record/priority.rs", "setpriority: std has no thread priorities"),
     ("src/record/ring.rs", "chunks are shared by a protocol that the compiler can't check"),

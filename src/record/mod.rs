@@ -33,6 +33,7 @@
 //! know what events mean, name addresses, or speak HTTP.
 
 mod drain;
+pub mod file;
 pub mod live;
 mod pool;
 pub mod priority;
