@@ -33,7 +33,6 @@
 //! know what events mean, name addresses, or speak HTTP.
 
 mod drain;
-pub mod file;
 pub mod live;
 mod pool;
 pub mod priority;
