@@ -40,6 +40,7 @@
 #[cfg(feature = "analysis")]
 pub mod analysis;
 pub mod clock;
+mod environment;
 pub mod events;
 #[cfg(feature = "analysis")]
 pub mod export;
@@ -59,7 +60,6 @@ pub mod wire;
 
 #[cfg(feature = "http")]
 pub use http::{ServeError, Server, router, serve};
-pub use sources::alloc::{Alloc, HeapCounts, heap_counts, mem_profile_rate, set_mem_profile_rate};
 pub use sources::span::{SpanGuard, UserTask};
 #[cfg(feature = "tokio")]
 pub use sources::task::{FutureExt, Traced, spawn, spawn_named};

@@ -7,6 +7,10 @@
 /// enough that a thousand busy threads fit the memory cap. Full: the thread trades it for an empty one.
 pub const CHUNK_BYTES: usize = 64 * 1024;
 
+/// The least number of a descriptor that kymo keeps open in a program that it is preloaded into: such a program may count
+/// on getting the lowest ones. Above the process's limit: the lowest one all the same.
+pub const OWN_DESCRIPTORS: i32 = 512;
+
 /// Free chunks that are used again before others, so that a service whose events are few touches a few megabytes and
 /// not all of them. More: they wait for a burst.
 pub const WARM_CHUNKS: usize = 32;
@@ -70,14 +74,6 @@ pub const WAKE_STACK_NS: u64 = 100_000;
 /// Stacks of a live table (block, mutex, custom profiles). More: they are weighed together, as one stack of none
 /// (`StackId::OVERFLOW`).
 pub const LIVE_STACKS: usize = 16 * 1024;
-
-/// Sampled allocations that live at the same time: 128 GiB at the default rate. More: not kept, counted, and what the heap
-/// profile says to live is a lower bound.
-pub const LIVE_SAMPLES: usize = 256 * 1024;
-
-/// Counters in front of the table of sampled allocations, one for each 64 bytes of 64 MiB of addresses, then from the
-/// beginning again. Those that share one cost each other's frees a look into the table.
-pub const LIVE_FILTER: usize = 1024 * 1024;
 
 /// Captures that may overlap. More: refused with a typed error (HTTP: 429).
 pub const CAPTURES: usize = 16;

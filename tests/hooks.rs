@@ -7,19 +7,20 @@
     reason = "a child's, and a cancelled thread's, few calls belong together"
 )]
 
+mod calls;
 mod recorded;
 
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::{AsRawFd, IntoRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
-use std::ptr::{null, null_mut};
+use std::ptr::null_mut;
 
-use kymo::events::Call;
+use calls::{Fixture, READ_ONLY, ROOM, TABLE, errno};
+use kymo::events::{Call, Event, Group, Groups};
 use kymo::model::Trace;
 use recorded::{record_unnamed as record, this_thread};
 
@@ -28,196 +29,6 @@ fn calls(trace: &Trace) -> Vec<(Call, i32, i64)> {
     let thread = this_thread(trace);
     let own = trace.calls.iter().filter(|call| call.thread == thread);
     own.map(|call| (call.call, call.fd.0, call.result)).collect()
-}
-
-fn errno() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap()
-}
-
-unsafe extern "C" {
-    fn __read_chk(fd: c_int, buffer: *mut c_void, count: usize, room: usize) -> isize;
-    fn __pread_chk(fd: c_int, buffer: *mut c_void, count: usize, offset: i64, room: usize) -> isize;
-    fn __pread64_chk(fd: c_int, buffer: *mut c_void, count: usize, offset: i64, room: usize) -> isize;
-    fn __open_2(path: *const c_char, flags: c_int) -> c_int;
-    fn __open64_2(path: *const c_char, flags: c_int) -> c_int;
-    fn __openat_2(at: c_int, path: *const c_char, flags: c_int) -> c_int;
-    fn __openat64_2(at: c_int, path: *const c_char, flags: c_int) -> c_int;
-    fn __recv_chk(fd: c_int, buffer: *mut c_void, count: usize, room: usize, flags: c_int) -> isize;
-    fn __recvfrom_chk(
-        fd: c_int,
-        buffer: *mut c_void,
-        count: usize,
-        room: usize,
-        flags: c_int,
-        from: *mut libc::sockaddr,
-        length: *mut libc::socklen_t,
-    ) -> isize;
-    fn __poll_chk(descriptors: *mut libc::pollfd, count: u64, timeout: c_int, room: usize) -> c_int;
-    fn __ppoll_chk(
-        descriptors: *mut libc::pollfd,
-        count: u64,
-        timeout: *const libc::timespec,
-        mask: *const libc::sigset_t,
-        room: usize,
-    ) -> c_int;
-    fn usleep(micros: libc::useconds_t) -> c_int;
-}
-
-/// What the table's calls work on; `none` is for those without a descriptor.
-struct Fixture {
-    none: i32,
-    cwd: i32,
-    file: i32,
-    /// A pipe's ends.
-    out: i32,
-    into: i32,
-    socket: i32,
-    /// One end of a pair.
-    pair: i32,
-    listener: i32,
-    epoll: i32,
-    path: CString,
-    address: libc::sockaddr_in,
-    _listener: TcpListener,
-}
-
-impl Fixture {
-    fn new(path: &Path) -> Fixture {
-        let file = std::fs::File::options().read(true).write(true).create(true).truncate(true).open(path);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = libc::sockaddr_in {
-            sin_family: libc::AF_INET as u16,
-            sin_port: listener.local_addr().unwrap().port().to_be(),
-            sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
-            sin_zero: [0; 8],
-        };
-        let (pair, mut other) = UnixStream::pair().unwrap();
-        other.write_all(&[b'k'; ROOM]).unwrap();
-        let _open_forever = other.into_raw_fd();
-        let (out, into) = std::io::pipe().unwrap();
-        Fixture {
-            none: -1,
-            cwd: libc::AT_FDCWD,
-            file: file.unwrap().into_raw_fd(),
-            out: out.into_raw_fd(),
-            into: into.into_raw_fd(),
-            // SAFETY: makes a descriptor, touches no memory.
-            socket: unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM, 0) },
-            pair: pair.into_raw_fd(),
-            listener: listener.as_raw_fd(),
-            // SAFETY: makes a descriptor, touches no memory.
-            epoll: unsafe { libc::epoll_create1(0) },
-            path: CString::new(path.as_os_str().as_bytes()).unwrap(),
-            address,
-            _listener: listener,
-        }
-    }
-}
-
-/// A row: which call it is, which descriptor it is told with, and the call, given live bytes.
-type Row = (Call, fn(&Fixture) -> i32, fn(&Fixture, *mut c_void) -> i64);
-
-const ROOM: usize = 64;
-const NOW: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-const NEVER: libc::timespec = libc::timespec { tv_sec: 0, tv_nsec: -1 };
-const READ_ONLY: c_int = libc::O_RDONLY;
-const NO_WAIT: c_int = libc::MSG_DONTWAIT;
-
-macro_rules! table {
-    ($($call:ident($fd:ident) |$f:ident, $bytes:ident| $function:expr;)*) => {
-        &[$((Call::$call, |f| f.$fd, |$f, $bytes| {
-            let _ = ($f, $bytes);
-            // SAFETY: every pointer is to live memory of the size that is passed, or null where that may be.
-            #[allow(clippy::macro_metavars_in_unsafe, reason = "each row is a libc call")]
-            let result = unsafe { $function };
-            result as i64
-        }),)*]
-    };
-}
-
-const TABLE: &[Row] = table! {
-    Write(file) |f, b| libc::write(f.file, b, 4);
-    Read(file) |f, b| libc::read(f.file, b, 4);
-    Read(file) |f, b| __read_chk(f.file, b, 4, ROOM);
-    Pwrite(file) |f, b| libc::pwrite(f.file, b, 4, 0);
-    Pwrite(file) |f, b| libc::pwrite64(f.file, b, 5, 0);
-    Pread(file) |f, b| libc::pread(f.file, b, 2, 0);
-    Pread(file) |f, b| libc::pread64(f.file, b, 3, 0);
-    Pread(file) |f, b| __pread_chk(f.file, b, 2, 0, ROOM);
-    Pread(file) |f, b| __pread64_chk(f.file, b, 3, 0, ROOM);
-    Writev(file) |f, b| libc::writev(f.file, &vector(b), 1);
-    Readv(file) |f, b| libc::readv(f.file, &vector(b), 1);
-    Pwritev(file) |f, b| libc::pwritev(f.file, &vector(b), 1, 0);
-    Pwritev(file) |f, b| libc::pwritev64(f.file, &vector(b), 1, 0);
-    Preadv(file) |f, b| libc::preadv(f.file, &vector(b), 1, 0);
-    Preadv(file) |f, b| libc::preadv64(f.file, &vector(b), 1, 0);
-    Open(none) |f, b| libc::open(f.path.as_ptr(), READ_ONLY);
-    Open(none) |f, b| libc::open64(f.path.as_ptr(), READ_ONLY);
-    Open(none) |f, b| __open_2(f.path.as_ptr(), READ_ONLY);
-    Open(none) |f, b| __open64_2(f.path.as_ptr(), READ_ONLY);
-    Open(none) |f, b| libc::open(c"/no/such".as_ptr(), READ_ONLY);
-    Openat(cwd) |f, b| libc::openat(libc::AT_FDCWD, f.path.as_ptr(), READ_ONLY);
-    Openat(cwd) |f, b| libc::openat64(libc::AT_FDCWD, f.path.as_ptr(), READ_ONLY);
-    Openat(cwd) |f, b| __openat_2(libc::AT_FDCWD, f.path.as_ptr(), READ_ONLY);
-    Openat(cwd) |f, b| __openat64_2(libc::AT_FDCWD, f.path.as_ptr(), READ_ONLY);
-    Close(none) |f, b| libc::close(-1);
-    Fsync(file) |f, b| libc::fsync(f.file);
-    Fdatasync(file) |f, b| libc::fdatasync(f.file);
-    SyncFileRange(file) |f, b| libc::sync_file_range(f.file, 0, 4, 0);
-    CopyFileRange(file) |f, b| libc::copy_file_range(f.file, null_mut(), -1, null_mut(), 1, 0);
-    Sendfile(into) |f, b| libc::sendfile(f.into, f.file, &mut 0, 2);
-    Sendfile(into) |f, b| libc::sendfile64(f.into, f.file, &mut 0, 2);
-    Splice(out) |f, b| libc::splice(f.out, null_mut(), f.pair, null_mut(), 4, 0);
-    Rename(none) |f, b| libc::rename(f.path.as_ptr(), f.path.as_ptr());
-    Unlink(none) |f, b| libc::unlink(c"/no/such".as_ptr());
-    Ftruncate(file) |f, b| libc::ftruncate(f.file, 4);
-    Ftruncate(file) |f, b| libc::ftruncate64(f.file, 4);
-    Fallocate(file) |f, b| libc::fallocate(f.file, 0, 0, 4);
-    Fallocate(file) |f, b| libc::fallocate64(f.file, 0, 0, 4);
-    Connect(socket) |f, b| libc::connect(f.socket, (&raw const f.address).cast(), 16);
-    Connect(none) |f, b| libc::connect(-1, std::ptr::without_provenance(1), 16);
-    Accept(listener) |f, b| libc::accept(f.listener, null_mut(), null_mut());
-    Accept4(none) |f, b| libc::accept4(-1, null_mut(), null_mut(), 0);
-    Send(pair) |f, b| libc::send(f.pair, b, 4, 0);
-    Sendto(pair) |f, b| libc::sendto(f.pair, b, 4, 0, null(), 0);
-    Sendmsg(pair) |f, b| libc::sendmsg(f.pair, &message(&mut vector(b)).msg_hdr, 0);
-    Sendmmsg(pair) |f, b| libc::sendmmsg(f.pair, &mut message(&mut vector(b)), 1, 0);
-    Recv(pair) |f, b| libc::recv(f.pair, b, 4, NO_WAIT);
-    Recv(pair) |f, b| __recv_chk(f.pair, b, 4, ROOM, NO_WAIT);
-    Recvfrom(pair) |f, b| libc::recvfrom(f.pair, b, 4, NO_WAIT, null_mut(), null_mut());
-    Recvfrom(pair) |f, b| __recvfrom_chk(f.pair, b, 4, ROOM, NO_WAIT, null_mut(), null_mut());
-    Recvmsg(pair) |f, b| libc::recvmsg(f.pair, &mut message(&mut vector(b)).msg_hdr, NO_WAIT);
-    Recvmmsg(pair) |f, b| libc::recvmmsg(f.pair, &mut message(&mut vector(b)), 1, NO_WAIT, null_mut());
-    Shutdown(pair) |f, b| libc::shutdown(f.pair, libc::SHUT_WR);
-    Poll(none) |f, b| libc::poll(null_mut(), 0, 0);
-    Poll(none) |f, b| __poll_chk(null_mut(), 0, 0, 0);
-    Ppoll(none) |f, b| libc::ppoll(null_mut(), 0, &NOW, null());
-    Ppoll(none) |f, b| __ppoll_chk(null_mut(), 0, &NOW, null(), 0);
-    Select(none) |f, b| libc::select(-1, null_mut(), null_mut(), null_mut(), null_mut());
-    Pselect(none) |f, b| libc::pselect(0, null_mut(), null_mut(), null_mut(), &NOW, null());
-    EpollWait(epoll) |f, b| libc::epoll_wait(f.epoll, b.cast(), 1, 0);
-    EpollPwait(epoll) |f, b| libc::epoll_pwait(f.epoll, b.cast(), 1, 0, null());
-    Usleep(none) |f, b| usleep(1);
-    Nanosleep(none) |f, b| libc::nanosleep(&NOW, null_mut());
-    Nanosleep(none) |f, b| libc::nanosleep(&NEVER, null_mut());
-    ClockNanosleep(none) |f, b| libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &NOW, null_mut());
-    ClockNanosleep(none) |f, b| match libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &NEVER, null_mut()) {
-        // It returns what others set errno to.
-        libc::EINVAL => -i64::from(libc::EINVAL),
-        other => panic!("{other}"),
-    };
-};
-
-fn vector(bytes: *mut c_void) -> libc::iovec {
-    libc::iovec { iov_base: bytes, iov_len: 4 }
-}
-
-fn message(vector: *mut libc::iovec) -> libc::mmsghdr {
-    // SAFETY: zero bytes are a valid empty message.
-    let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
-    message.msg_hdr.msg_iov = vector;
-    message.msg_hdr.msg_iovlen = 1;
-    message
 }
 
 #[test]
@@ -230,19 +41,50 @@ fn every_hooked_call_is_seen_with_its_descriptor_and_its_result() {
             let mut bytes = [b'k'; ROOM];
             let result = run(&fixture, bytes.as_mut_ptr().cast());
             let result = if result == -1 { -i64::from(errno()) } else { result };
-            expected.push((*call, fd(&fixture), result));
+            expected.push(((*call).to_owned(), fd(&fixture), result));
         }
         expected
     });
-    let seen = calls(&trace);
+    let seen: Vec<_> =
+        calls(&trace).into_iter().map(|(call, fd, result)| (format!("{call:?}"), fd, result)).collect();
     let mut visited = 0;
     for (seen, expected) in seen.iter().zip(&expected) {
         assert_eq!(seen, expected, "row {visited}");
         visited += 1;
     }
-    assert_eq!((visited, seen.len()), (66, 66));
+    assert_eq!((visited, seen.len()), (98, 98));
     let failed = expected.iter().filter(|(_, _, result)| *result < 0).count();
-    assert_eq!(failed, 9, "only those that are meant to fail: {expected:?}");
+    assert_eq!(failed, 23, "only those that are meant to fail: {expected:?}");
+}
+
+#[test]
+fn memory_that_is_mapped_moved_and_given_back_is_told_in_order() {
+    const PAGE: u64 = 4096;
+    let (said, events) = recorded::events(Groups::NONE.with(Group::Memory), calls::mappings);
+    let told: Vec<_> = events
+        .into_iter()
+        .filter_map(|event| match event {
+            Event::MemoryMap(map) => Some(("map", map.addr.0, map.length.0 / PAGE)),
+            Event::MemoryUnmap(unmap) => Some(("unmap", unmap.addr.0, unmap.length.0 / PAGE)),
+            Event::MemoryRelease(release) => Some(("release", release.addr.0, release.length.0 / PAGE)),
+            _ => None,
+        })
+        .collect();
+    let [first, second, moved, end] = [0, 1, 3, 9].map(|index: usize| told[index].1);
+    let expected = [
+        ("map", first, 2),
+        ("map", second, 1),
+        ("unmap", first, 2),
+        ("map", moved, 64),
+        ("unmap", moved, 1),
+        ("map", second, 1),
+        ("release", second, 1),
+        ("unmap", second, 1),
+        ("unmap", moved + PAGE, 63),
+        ("map", end, 1),
+        ("unmap", end, 1),
+    ];
+    assert_eq!(told, expected, "{said}");
 }
 
 #[test]

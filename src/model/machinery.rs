@@ -43,10 +43,13 @@ const KYMO: &str = "kymo";
 const OWN: [&str; 6] = ["record", "sources", "unwind", "clock", "events", "wire"];
 
 /// Functions of the C library that wait or wake and are no [`Call`]; what they call begins with two underscores.
-const C: [&str; 22] = [
-    "epoll_pwait2",
+const C: [&str; 25] = [
     "futex_wait",
     "futex_wake",
+    "madvise",
+    "mmap",
+    "mremap",
+    "munmap",
     "pthread_cond_broadcast",
     "pthread_cond_signal",
     "pthread_cond_clockwait",

@@ -334,14 +334,16 @@ fn park_around(inside: &[Inside]) -> Option<u32> {
 /// What a thread does in a call: calls that wait for others are I/O, sleeping is idle.
 fn call_state(call: Call) -> State {
     use Call::{
-        Accept, Accept4, ClockNanosleep, Connect, EpollPwait, EpollWait, Getaddrinfo, Nanosleep, Poll, Ppoll,
-        Pselect, Recv, Recvfrom, Recvmmsg, Recvmsg, Select, Sigtimedwait, Usleep, Waitid, Waitpid,
+        Accept, Accept4, ClockNanosleep, Connect, EpollPwait, EpollPwait2, EpollWait, Flock, Getaddrinfo,
+        Lockf, Nanosleep, Pause, Poll, Ppoll, Pselect, Recv, Recvfrom, Recvmmsg, Recvmsg, Select, Sigsuspend,
+        Sigtimedwait, Sigwait, Sigwaitinfo, Sleep, Usleep, Wait, Wait3, Wait4, Waitid, Waitpid,
     };
     match call {
-        Nanosleep | ClockNanosleep | Usleep => State::Idle,
-        Poll | Ppoll | Select | Pselect | EpollWait | EpollPwait | Accept | Accept4 | Connect | Recv
-        | Recvfrom | Recvmsg | Recvmmsg | Getaddrinfo => State::Io,
-        Waitpid | Waitid | Sigtimedwait => State::Waiting,
+        Nanosleep | ClockNanosleep | Usleep | Sleep => State::Idle,
+        Poll | Ppoll | Select | Pselect | EpollWait | EpollPwait | EpollPwait2 | Accept | Accept4
+        | Connect | Recv | Recvfrom | Recvmsg | Recvmmsg | Getaddrinfo => State::Io,
+        Wait | Wait3 | Wait4 | Waitpid | Waitid | Sigtimedwait | Sigwait | Sigwaitinfo | Sigsuspend
+        | Pause | Flock | Lockf => State::Waiting,
         _ => State::Syscall,
     }
 }

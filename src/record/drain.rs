@@ -67,7 +67,7 @@ pub(super) struct Drain {
     /// All losses so far, by reason.
     pub(super) lost: [u64; LossReason::ALL.len()],
     /// What sources were told last.
-    wanted: Option<Wanted>,
+    pub(super) wanted: Option<Wanted>,
     started: bool,
 }
 

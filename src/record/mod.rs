@@ -33,6 +33,7 @@
 //! know what events mean, name addresses, or speak HTTP.
 
 mod drain;
+pub mod file;
 pub mod live;
 mod pool;
 pub mod priority;
@@ -259,6 +260,13 @@ pub fn site(location: &'static std::panic::Location<'static>) -> StrId {
 #[inline]
 pub fn epoch() -> u64 {
     recorder().map_or(0, |recorder| recorder.epoch.load(Ordering::Relaxed))
+}
+
+/// Takes early what a thread's first event needs of the C library, so that this may be within malloc.
+#[cfg(hooked)]
+pub(crate) fn reserve() {
+    // If it can't be had, the first capture can't be either, and says so.
+    let _ = thread::retirement_key();
 }
 
 /// Makes the recorder without a capture, so that [`stack`] and [`string`] give numbers.

@@ -35,9 +35,13 @@ static ON_CHANGE: Listeners<fn(Wanted)> = Listeners::new();
 static ON_DRAIN: Listeners<fn(&mut Collector<'_>)> = Listeners::new();
 static ON_END: Listeners<fn(&mut Collector<'_>)> = Listeners::new();
 
-/// `turn` is called whenever what captures want changes, also back to nothing.
+/// `turn` is called whenever what captures want changes, also back to nothing; at once if they want something already,
+/// since a capture may begin before a source says that it is there.
 pub fn on_change(turn: fn(Wanted)) {
-    ON_CHANGE.add(turn);
+    super::drain::with(|drain| {
+        ON_CHANGE.add(turn);
+        drain.wanted.into_iter().filter(|wanted| *wanted != Wanted::NONE).for_each(turn);
+    });
 }
 
 /// `collect` is called every [`DRAIN_MS`](crate::limits::DRAIN_MS) while captures run, and before the tables are told.

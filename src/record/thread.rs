@@ -18,6 +18,7 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_void;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 use super::ring::{ChunkRef, Label, Lane, Refused};
@@ -329,12 +330,19 @@ fn fill_in(slot: &Slot, index: u32, tid: u32, recorder: &Recorder) {
     slot.signal_wanted.store(false, Ordering::Relaxed);
 }
 
-/// Makes the key whose destructor retires a thread's slot.
+/// The key whose destructor retires a thread's slot, once it is made.
+static KEY: OnceLock<libc::pthread_key_t> = OnceLock::new();
+
+/// Makes it, if it is not there. Called before `main` where hooks are: the C library keeps the values of a program's
+/// first 32 keys beside the thread, and calls malloc for others, in which a thread's first event may have been.
 pub(super) fn retirement_key() -> std::io::Result<libc::pthread_key_t> {
+    if let Some(key) = KEY.get() {
+        return Ok(*key);
+    }
     let mut key = 0;
     // SAFETY: `key` is a live place for the new key, and `retire` matches the destructor's signature.
     match unsafe { libc::pthread_key_create(&mut key, Some(retire)) } {
-        0 => Ok(key),
+        0 => Ok(*KEY.get_or_init(|| key)),
         error => Err(std::io::Error::from_raw_os_error(error)),
     }
 }

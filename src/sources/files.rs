@@ -13,7 +13,7 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 use libc::{iovec, mode_t, off_t, off64_t, size_t, ssize_t};
 
 use super::descriptors::opened;
-use super::interpose::calls;
+use super::interpose::{ErrorNumber, calls};
 
 calls! {
     /// read(2)
@@ -48,6 +48,18 @@ calls! {
     fn pwritev(fd: c_int, buffers: *const iovec, count: c_int, offset: off_t) -> ssize_t = Pwritev, fd;
     /// pwritev(2)
     fn pwritev64(fd: c_int, buffers: *const iovec, count: c_int, offset: off64_t) -> ssize_t = Pwritev, fd;
+    /// preadv2(2)
+    fn preadv2(fd: c_int, buffers: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t
+        = Preadv2, fd;
+    /// preadv2(2)
+    fn preadv64v2(fd: c_int, buffers: *const iovec, count: c_int, offset: off64_t, flags: c_int) -> ssize_t
+        = Preadv2, fd;
+    /// pwritev2(2)
+    fn pwritev2(fd: c_int, buffers: *const iovec, count: c_int, offset: off_t, flags: c_int) -> ssize_t
+        = Pwritev2, fd;
+    /// pwritev2(2)
+    fn pwritev64v2(fd: c_int, buffers: *const iovec, count: c_int, offset: off64_t, flags: c_int) -> ssize_t
+        = Pwritev2, fd;
 
     /// open(2)
     fn open(path: *const c_char, flags: c_int, mode: mode_t) -> c_int = Open, -1, then opened(path);
@@ -75,6 +87,17 @@ calls! {
     /// sync_file_range(2)
     fn sync_file_range(fd: c_int, offset: off64_t, length: off64_t, flags: c_uint) -> c_int = SyncFileRange, fd;
 
+    /// syncfs(2)
+    fn syncfs(fd: c_int) -> c_int = Syncfs, fd;
+    /// msync(2)
+    fn msync(address: *mut c_void, length: size_t, flags: c_int) -> c_int = Msync, -1;
+    /// flock(2), which may wait for whoever has the file locked
+    fn flock(fd: c_int, operation: c_int) -> c_int = Flock, fd;
+    /// lockf(3), which may wait likewise
+    fn lockf(fd: c_int, operation: c_int, length: off_t) -> c_int = Lockf, fd;
+    /// lockf(3)
+    fn lockf64(fd: c_int, operation: c_int, length: off64_t) -> c_int = Lockf, fd;
+
     /// copy_file_range(2)
     fn copy_file_range(from: c_int, from_offset: *mut off64_t, to: c_int, to_offset: *mut off64_t,
         length: size_t, flags: c_uint) -> ssize_t = CopyFileRange, from;
@@ -87,8 +110,20 @@ calls! {
         flags: c_uint) -> ssize_t = Splice, from;
     /// rename(2)
     fn rename(from: *const c_char, to: *const c_char) -> c_int = Rename, -1;
+    /// renameat(2), told by the folder that it renames from
+    fn renameat(at: c_int, from: *const c_char, to_at: c_int, to: *const c_char) -> c_int = Renameat, at;
+    /// renameat2(2), likewise
+    fn renameat2(at: c_int, from: *const c_char, to_at: c_int, to: *const c_char, flags: c_uint) -> c_int
+        = Renameat2, at;
     /// unlink(2)
     fn unlink(path: *const c_char) -> c_int = Unlink, -1;
+    /// unlinkat(2)
+    fn unlinkat(at: c_int, path: *const c_char, flags: c_int) -> c_int = Unlinkat, at;
+    /// statx(2)
+    fn statx(at: c_int, path: *const c_char, flags: c_int, mask: c_uint, result: *mut libc::statx) -> c_int
+        = Statx, at;
+    /// getdents64(2)
+    fn getdents64(fd: c_int, buffer: *mut c_void, count: size_t) -> ssize_t = Getdents64, fd;
     /// ftruncate(2)
     fn ftruncate(fd: c_int, length: off_t) -> c_int = Ftruncate, fd;
     /// ftruncate(2)
@@ -97,4 +132,8 @@ calls! {
     fn fallocate(fd: c_int, mode: c_int, offset: off_t, length: off_t) -> c_int = Fallocate, fd;
     /// fallocate(2)
     fn fallocate64(fd: c_int, mode: c_int, offset: off64_t, length: off64_t) -> c_int = Fallocate, fd;
+    /// posix_fallocate(3), which returns its error instead of setting errno
+    fn posix_fallocate(fd: c_int, offset: off_t, length: off_t) -> ErrorNumber = PosixFallocate, fd;
+    /// posix_fallocate(3), likewise
+    fn posix_fallocate64(fd: c_int, offset: off64_t, length: off64_t) -> ErrorNumber = PosixFallocate, fd;
 }

@@ -2,7 +2,7 @@
 //!
 //! kymo defines `read`, `write`, `syscall` and others under their C names, so the linker binds the program's, std's and
 //! every C library's calls to these. Each asks whether recording is on (one load) and goes to the real function, which
-//! [`Real`] holds; the families (`locks`, `files`, `sockets`, `threads`) say what to record around it.
+//! [`Real`] holds; the families (`locks`, `files`, `sockets`, `processes`, `memory`, `threads`) say what to record around it.
 //!
 //! # Invariants
 //! 1. A hook MUST return what the real function returned, with its errno. Otherwise the program behaves differently
@@ -18,7 +18,7 @@
 
 #![allow(unsafe_code, reason = "C symbols, function pointers from dlsym(3), errno")]
 
-use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ffi::{CStr, c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::clock;
@@ -53,16 +53,22 @@ impl Real {
         function
     }
 
-    /// A call before `.init_array`, or of what this libc does not have: without kymo such a program would not load.
+    /// A call before `.init_array`, or of what this libc does not have: those say so as the kernel would, which std and
+    /// others that look for new functions expect.
     #[cold]
     fn find(&self) -> *mut c_void {
         let function = self.look_up();
-        if function.is_null() {
-            eprintln!("kymo: {:?} is called, which this libc does not have", self.name);
-            std::process::abort();
-        }
-        function
+        if function.is_null() { missing as *mut c_void } else { function }
     }
+}
+
+/// In place of what this libc does not have.
+unsafe extern "C-unwind" fn missing() -> isize {
+    // SAFETY: it only says where this thread's errno is.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: errno is this thread's own.
+    unsafe { *place = libc::ENOSYS };
+    -1
 }
 
 /// Defines hooks that record a call: `fn name(arguments) -> type = Call, descriptor;`, with `then` for who
@@ -139,6 +145,13 @@ impl CResult for isize {
 impl CResult for c_int {
     fn outcome(self, errno: c_int) -> i64 {
         if self == -1 { -i64::from(errno) } else { i64::from(self) }
+    }
+}
+
+/// Seconds that are left.
+impl CResult for c_uint {
+    fn outcome(self, _errno: c_int) -> i64 {
+        i64::from(self)
     }
 }
 
@@ -294,13 +307,37 @@ pub(super) unsafe extern "C-unwind" fn syscall() -> c_long {
 
 /// Looks up every real function before `main`, and says that hooks are linked.
 extern "C" fn init() {
-    let families = [super::files::REALS, super::sockets::REALS, super::locks::REALS, super::threads::REALS];
+    let families = [
+        super::files::REALS,
+        super::sockets::REALS,
+        super::processes::REALS,
+        super::memory::REALS,
+        super::locks::REALS,
+        super::threads::REALS,
+    ];
     for real in families.into_iter().flatten().chain([&&REAL_SYSCALL]) {
         real.look_up();
     }
+    record::reserve();
     crate::status::set("hooks", "on: libc calls by symbol");
 }
 
 #[used]
 #[unsafe(link_section = ".init_array")]
 static INIT: extern "C" fn() = init;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_this_libc_does_not_have_is_not_implemented() {
+        static NEWER: Real = Real::new(c"a_function_of_next_year");
+        type Function = unsafe extern "C-unwind" fn(c_int) -> c_int;
+        // SAFETY: `missing` takes what it is given, and returns a number.
+        let function = unsafe { std::mem::transmute::<*mut c_void, Function>(NEWER.get()) };
+        // SAFETY: as above.
+        let result = unsafe { function(7) };
+        assert_eq!(keeping_errno(|errno| result.outcome(errno)), -i64::from(libc::ENOSYS));
+    }
+}

@@ -1,10 +1,10 @@
 //! Where events come from; each file turns one kind of happening into calls of [`record`](crate::record).
 //!
-//! `interpose` exports the C symbols, `locks`, `files`, `sockets` and `threads` are the hooked calls, a family a file,
-//! and `descriptors` names what they work on; `unhooked` says why where there are none (`hooked` is set by `build.rs`).
-//! `task` and `tokio` follow tasks, `span` is what the user marks, `alloc` watches the program's allocator.
+//! `interpose` exports the C symbols, `locks`, `files`, `sockets`, `processes`, `memory` and `threads` are the hooked
+//! calls, a family a file, and `descriptors` names what they work on; `unhooked` says why where there are none (`hooked`
+//! is set by `build.rs`).
+//! `task` and `tokio` follow tasks, `span` is what the user marks.
 
-pub mod alloc;
 #[cfg(hooked)]
 mod descriptors;
 #[cfg(hooked)]
@@ -13,6 +13,10 @@ mod files;
 mod interpose;
 #[cfg(hooked)]
 mod locks;
+#[cfg(hooked)]
+mod memory;
+#[cfg(hooked)]
+mod processes;
 #[cfg(hooked)]
 mod sockets;
 pub mod span;

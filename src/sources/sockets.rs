@@ -6,15 +6,15 @@
 
 #![allow(unsafe_code, reason = "defines C functions")]
 
-use std::ffi::{c_int, c_uint, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_void};
 
 use libc::{
-    clockid_t, epoll_event, fd_set, mmsghdr, msghdr, nfds_t, pollfd, sigset_t, size_t, sockaddr, socklen_t,
-    ssize_t, timespec, timeval, useconds_t,
+    addrinfo, clockid_t, epoll_event, fd_set, mmsghdr, msghdr, nfds_t, pollfd, sigset_t, size_t, sockaddr,
+    socklen_t, ssize_t, timespec, timeval, useconds_t,
 };
 
 use super::descriptors::{accepted, connected};
-use super::interpose::{ErrorNumber, calls};
+use super::interpose::{CResult, ErrorNumber, calls};
 
 calls! {
     /// recv(2)
@@ -53,6 +53,9 @@ calls! {
         = Connect, fd, then connected(fd, address, length);
     /// shutdown(2)
     fn shutdown(fd: c_int, how: c_int) -> c_int = Shutdown, fd;
+    /// getaddrinfo(3): what a resolver says is told as the error that comes next to it
+    fn getaddrinfo(node: *const c_char, service: *const c_char, hints: *const addrinfo,
+        result: *mut *mut addrinfo) -> Resolved = Getaddrinfo, -1;
     /// poll(2)
     fn poll(descriptors: *mut pollfd, count: nfds_t, timeout: c_int) -> c_int = Poll, -1;
     /// poll(2), checked
@@ -74,6 +77,11 @@ calls! {
     /// epoll_pwait(2)
     fn epoll_pwait(fd: c_int, events: *mut epoll_event, most: c_int, timeout: c_int, mask: *const sigset_t) -> c_int
         = EpollPwait, fd;
+    /// epoll_pwait2(2)
+    fn epoll_pwait2(fd: c_int, events: *mut epoll_event, most: c_int, timeout: *const timespec,
+        mask: *const sigset_t) -> c_int = EpollPwait2, fd;
+    /// sleep(3), which returns the seconds that are left
+    fn sleep(seconds: c_uint) -> c_uint = Sleep, -1;
     /// usleep(3)
     fn usleep(micros: useconds_t) -> c_int = Usleep, -1;
     /// nanosleep(2)
@@ -81,4 +89,23 @@ calls! {
     /// clock_nanosleep(2), which returns its error instead of setting errno
     fn clock_nanosleep(clock: clockid_t, flags: c_int, time: *const timespec, rest: *mut timespec)
         -> ErrorNumber = ClockNanosleep, -1;
+}
+
+/// What getaddrinfo(3) returns: zero, or a number of its own family of errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(transparent)]
+pub(super) struct Resolved(c_int);
+
+impl CResult for Resolved {
+    fn outcome(self, errno: c_int) -> i64 {
+        -i64::from(match self.0 {
+            0 => 0,
+            libc::EAI_SYSTEM => errno,
+            libc::EAI_NONAME => libc::ENOENT,
+            libc::EAI_AGAIN => libc::EAGAIN,
+            libc::EAI_MEMORY => libc::ENOMEM,
+            libc::EAI_FAIL => libc::EIO,
+            _ => libc::EINVAL,
+        })
+    }
 }

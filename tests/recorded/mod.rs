@@ -2,7 +2,8 @@
 
 #![allow(dead_code, reason = "each test uses its part")]
 
-use kymo::events::{Groups, ThreadId};
+use kymo::events::{Event, Groups, ThreadId};
+use kymo::format::file::File;
 use kymo::model::Trace;
 use kymo::record::session::{Capture, CaptureOptions, Resolver};
 use kymo::record::sink::MemorySink;
@@ -28,6 +29,20 @@ fn record_with<R>(resolver: Option<Resolver>, work: impl FnOnce() -> R) -> (R, T
     let (trace, problems) = kymo::model::load::load(&sink.take()).unwrap();
     assert_eq!(problems, []);
     (result, trace)
+}
+
+/// Records these groups while `work` runs; what was told, a thread after the other.
+pub(crate) fn events<R>(groups: Groups, work: impl FnOnce() -> R) -> (R, Vec<Event>) {
+    let sink = MemorySink::new(256 << 20);
+    let options = CaptureOptions { groups, cpu_hz: 0, sink: Box::new(sink.clone()), resolver: None };
+    let capture = Capture::start(options).unwrap();
+    let result = work();
+    assert_eq!(capture.stop().lost, 0);
+    let bytes = sink.take();
+    let file = File::parse(&bytes).unwrap();
+    assert_eq!(file.problems, []);
+    let runs = file.runs.iter().flat_map(|run| file.events(run));
+    (result, runs.map(|stamped| stamped.unwrap().event).collect())
 }
 
 /// Index of this thread in a trace.
