@@ -81,6 +81,19 @@ pub const CAPTURES: usize = 16;
 /// Bytes that one capture's reader may lag behind. More: its events are lost, counted (`slow_reader`).
 pub const READER_LAG_BYTES: usize = 16 * 1024 * 1024;
 
+/// Bytes of events that the flight recorder holds where its config doesn't say. Go's. Full: the oldest go, and its
+/// window begins later.
+pub const FLIGHT_BYTES: usize = 10 * 1024 * 1024;
+
+/// The least that a flight recorder may be given: a few chunks. Less: refused with a typed error.
+pub const FLIGHT_LEAST_BYTES: usize = 4 * CHUNK_BYTES;
+
+/// The most. More: refused with a typed error.
+pub const FLIGHT_MOST_BYTES: usize = 1024 * 1024 * 1024;
+
+/// Seconds that the flight recorder holds where its config doesn't say. Go's. Older: dropped at the next seal.
+pub const FLIGHT_SECONDS: u64 = 10;
+
 /// The longest `seconds` of a request. Longer: 400.
 pub const CAPTURE_SECONDS: f64 = 3600.0;
 

@@ -100,6 +100,22 @@ const ANSWERS: &[(&str, &str, u16, &str, &str)] = &[
     ("HEAD", "", 200, HTML, ""),
     ("POST", "", 405, TEXT, "Method Not Allowed"),
     ("GET", "status", 200, "application/json", ""),
+    (
+        "GET",
+        "flight",
+        404,
+        TEXT,
+        "the flight recorder is not enabled: start one with kymo::FlightRecorder or Server::builder().flight(…), \
+         or run the service with KYMO_FLIGHT=1",
+    ),
+    (
+        "GET",
+        "flight?format=xml",
+        400,
+        TEXT,
+        "invalid value for \"format\" - must be kymo, perfetto or chrome",
+    ),
+    ("POST", "flight", 405, TEXT, "Method Not Allowed"),
     ("DELETE", "status", 405, TEXT, "Method Not Allowed"),
     ("GET", "stop?capture=x", 405, TEXT, "Method Not Allowed"),
     ("POST", "stop?capture=x", 404, TEXT, "Unknown capture"),

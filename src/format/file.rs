@@ -263,6 +263,26 @@ impl<'a> File<'a> {
     }
 }
 
+/// The whole sections of bytes that were just written, heads included, of kinds that this version knows. Damage is not
+/// looked for: it ends at the first byte that is no section.
+pub fn sections(bytes: &[u8]) -> impl Iterator<Item = (Section, &[u8])> {
+    let mut rest = bytes.strip_prefix(&MAGIC).unwrap_or(bytes);
+    let steps = std::iter::from_fn(move || {
+        let (number, payload, _) = section_head(rest, 0).ok()?;
+        let (section, after) = rest.split_at(SECTION_HEAD + payload.len());
+        rest = after;
+        Some((number, section))
+    });
+    steps.filter_map(|(number, section)| Some((Section::from_number(number)?, section)))
+}
+
+/// Whose events a whole section has, and its events; `None` if it can't be read.
+pub fn events(section: &[u8]) -> Option<(EventsHead, &[u8])> {
+    let mut reader = Reader::new(section.get(SECTION_HEAD..)?);
+    let head = read_events_head(&mut reader).ok()?;
+    Some((head, &section[SECTION_HEAD + reader.offset()..]))
+}
+
 const CUT: &str = "the file ends inside it";
 
 /// Whether the bytes are a trace of our version. A damaged beginning does not count if a section of ours follows it.

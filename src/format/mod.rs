@@ -9,6 +9,7 @@
 pub mod decode;
 pub mod encode;
 pub mod file;
+pub mod ring;
 pub mod text;
 
 use crate::events::{StrId, ThreadId};

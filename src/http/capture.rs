@@ -178,7 +178,7 @@ fn run(
 }
 
 /// Names addresses behind the service's back; the capture's thread has nothing urgent to do after that.
-fn resolve(addresses: &[u64], modules: &[Module]) -> Vec<Symbol> {
+pub(super) fn resolve(addresses: &[u64], modules: &[Module]) -> Vec<Symbol> {
     record::priority::lower_this_threads_priority();
     crate::model::symbols::resolve(addresses, modules)
 }

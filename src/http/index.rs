@@ -15,6 +15,9 @@ const OTHERS: &[(&str, &str)] = &[
     ("status", "What kymo sees and what it can't, what was lost, the memory that it takes, as JSON."),
 ];
 
+/// Shown where a flight recorder runs.
+const FLIGHT: (&str, &str) = ("flight", "The last seconds, from the flight recorder, for `kymo view`.");
+
 const STYLE: &str = include_str!("index.css");
 
 /// The style sheet.
@@ -47,7 +50,8 @@ fn write_page(page: &mut String, program: &str, sources: &[(String, String)]) ->
         let about = escape(about);
         writeln!(page, "<tr><td><a href=\"{name}?seconds=5\">{name}</a></td><td>{about} Of 5 s.</td></tr>")?;
     }
-    for (link, about) in OTHERS {
+    let flight = crate::record::flight::usage().map(|_| FLIGHT);
+    for (link, about) in OTHERS.iter().copied().chain(flight) {
         let name = link.split('?').next().unwrap_or(link);
         writeln!(page, "<tr><td><a href=\"{link}\">{name}</a></td><td>{}</td></tr>", escape(about))?;
     }

@@ -14,6 +14,7 @@ pub mod api;
 pub mod assets;
 mod capture;
 mod export;
+mod flight;
 mod guard;
 mod index;
 mod params;

@@ -7,7 +7,7 @@ use axum::routing::any;
 use axum::{Router, middleware};
 
 use super::params::Params;
-use super::{answer, capture, index, pprof, status, trace};
+use super::{answer, capture, flight, index, pprof, status, trace};
 
 /// `/debug/pprof/` and everything below, to be merged into a service's own router, or nested at any prefix.
 ///
@@ -25,6 +25,7 @@ pub fn router() -> Router {
         .route("/debug/pprof/index.css", any(get_style))
         .route("/debug/pprof/status", any(get_status))
         .route("/debug/pprof/trace", any(get_trace))
+        .route("/debug/pprof/flight", any(get_flight))
         .route("/debug/pprof/stop", any(post_stop))
         .route("/debug/pprof/{*name}", any(get_profile));
     with_viewer(router).layer(middleware::map_response(async |answer| answer::with_common_headers(answer)))
@@ -78,6 +79,10 @@ async fn get_status(method: Method) -> Response {
 
 async fn get_trace(method: Method, Query(pairs): Query<Vec<(String, String)>>) -> Response {
     if is_read(&method) { trace::answer(&method, &Params::new(pairs)).await } else { not_read() }
+}
+
+async fn get_flight(method: Method, Query(pairs): Query<Vec<(String, String)>>) -> Response {
+    if is_read(&method) { flight::answer(&method, &Params::new(pairs)).await } else { not_read() }
 }
 
 async fn get_profile(

@@ -16,10 +16,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, oneshot};
 
+use super::flight;
 use super::guard::Guard;
 use super::stall::Impatient;
 use super::status::CONNECTIONS_REFUSED;
 use crate::limits::{HTTP_CONNECTIONS, HTTP_HEAD_BYTES, HTTP_HEAD_SECONDS, HTTP_HEADERS, HTTP_STALL_SECONDS};
+use crate::record::flight::{FlightConfig, FlightError, FlightRecorder};
 
 /// How long the accept loop rests when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -49,6 +51,9 @@ pub enum ServeError {
     /// A token that is no protection.
     #[error("the token is empty")]
     EmptyToken,
+    /// The flight recorder that the builder asks for can't start.
+    #[error(transparent)]
+    Flight(#[from] FlightError),
     /// No thread, or no runtime on it.
     #[error("kymo's thread could not be started: {0}")]
     Thread(std::io::Error),
@@ -56,7 +61,8 @@ pub enum ServeError {
 
 /// Serves `/debug/pprof/` at an address: the one line.
 ///
-/// Returns once it listens; port 0 takes a free one. The server runs until the process ends, whether the [`Server`] is
+/// Returns once it listens; port 0 takes a free one. With `KYMO_FLIGHT=1` in the environment (or seconds and MiB:
+/// `30,64`) it starts the flight recorder, too. The server runs until the process ends, whether the [`Server`] is
 /// kept or dropped; [`Server::stop`] ends it before. The thread and its runtime are kymo's own and never recorded.
 ///
 /// ```
@@ -85,6 +91,7 @@ pub struct Builder {
     unauthenticated: bool,
     hosts: Vec<String>,
     router: Option<Router>,
+    flight: Option<FlightConfig>,
 }
 
 impl Builder {
@@ -106,6 +113,13 @@ impl Builder {
     #[must_use]
     pub fn allow_host(mut self, name: impl Into<String>) -> Builder {
         self.hosts.push(name.into());
+        self
+    }
+
+    /// Starts the flight recorder, which `/debug/pprof/flight` shows; it records until the process ends.
+    #[must_use]
+    pub fn flight(mut self, config: FlightConfig) -> Builder {
+        self.flight = Some(config);
         self
     }
 
@@ -139,6 +153,10 @@ impl Builder {
                 }
             },
         ));
+        match self.flight {
+            Some(config) => FlightRecorder::new(config).start()?,
+            None => flight::start_by_environment(),
+        }
         let (stop, stopped) = oneshot::channel();
         start(listener, router, stopped).map_err(ServeError::Thread)?;
         Ok(Server { address, stop })

@@ -10,6 +10,7 @@ use super::answer;
 use crate::events::LossReason;
 use crate::limits::{CAPTURES, MEMORY_BYTES};
 use crate::record::Usage;
+use crate::record::flight::FlightUsage;
 
 /// Connections that kymo's own server closed at once, because it held as many as it may.
 pub(super) static CONNECTIONS_REFUSED: AtomicU64 = AtomicU64::new(0);
@@ -26,6 +27,8 @@ struct Status {
     /// Events lost by threads since the process began, by reason.
     lost: BTreeMap<&'static str, u64>,
     memory: Memory,
+    /// Where one runs.
+    flight: Option<Flight>,
     connections_refused: u64,
 }
 
@@ -37,6 +40,22 @@ struct Memory {
     stacks_overflowed: u64,
     strings: u32,
     strings_overflowed: u64,
+}
+
+#[derive(Serialize)]
+struct Flight {
+    /// Length of the window in which nothing is missing.
+    window_ns: u64,
+    bytes: usize,
+    bytes_max: usize,
+    snapshots: u64,
+}
+
+impl Flight {
+    fn now() -> Option<Flight> {
+        let FlightUsage { window, bytes, max_bytes, snapshots } = crate::record::flight::usage()?;
+        Some(Flight { window_ns: window.as_nanos() as u64, bytes, bytes_max: max_bytes, snapshots })
+    }
 }
 
 /// Answers `status`.
@@ -69,6 +88,7 @@ pub(super) fn answer() -> Response {
         threads,
         lost,
         memory,
+        flight: Flight::now(),
         connections_refused: CONNECTIONS_REFUSED.load(Ordering::Relaxed),
     };
     // A struct of numbers and strings: serializing it can't fail.

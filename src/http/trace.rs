@@ -85,7 +85,7 @@ async fn converted(length: Duration, format: TraceFormat) -> Response {
         Err(error) => return refused(&error),
     };
     let note = note(&recorded);
-    let mut answer = export(recorded, format).await;
+    let mut answer = export(recorded.bytes, format, file_name(format)).await;
     answer.headers_mut().extend(note);
     answer
 }
@@ -100,12 +100,12 @@ pub(super) fn note(recorded: &Recorded) -> Option<(HeaderName, HeaderValue)> {
 }
 
 /// Loads and writes on a thread that may wait for the client.
-async fn export(recorded: Recorded, format: TraceFormat) -> Response {
+pub(super) async fn export(bytes: Vec<u8>, format: TraceFormat, file_name: &'static str) -> Response {
     let (writer, body) = body();
     let (loaded, loads) = oneshot::channel();
-    let work = move || match load(&recorded.bytes) {
+    let work = move || match load(&bytes) {
         Ok((trace, _)) => {
-            drop(recorded);
+            drop(bytes);
             drop(loaded.send(Ok(())));
             write(&trace, format, writer);
         }
@@ -115,7 +115,7 @@ async fn export(recorded: Recorded, format: TraceFormat) -> Response {
         return refused(&RecordError::System(error));
     }
     match loads.await {
-        Ok(Ok(())) => answer::download(file_name(format), body),
+        Ok(Ok(())) => answer::download(file_name, body),
         Ok(Err(error)) => answer::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         Err(_) => refused(&RecordError::Panicked),
     }

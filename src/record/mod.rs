@@ -34,7 +34,9 @@
 
 mod drain;
 pub mod file;
+pub mod flight;
 pub mod live;
+mod named;
 mod pool;
 pub mod priority;
 mod recording;

@@ -14,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Recorder;
+use super::named::{Named, put_stacks, put_strings};
 use super::run::Run;
 use super::session::{CaptureOptions, Progress, Resolver};
-use super::sink::{Offer, Sink};
-use super::tables::{self, Stacks, Strings};
+use super::sink::{Extent, Offer, Sink};
 use crate::clock;
 use crate::events::{ClockSync, Count, EventKind, Group, Groups, Loss, LossReason, Nanos, StrId, ThreadId};
 use crate::format::{End, EventsHead, Header, Lane, Module, ThreadInfo, encode};
@@ -108,15 +108,15 @@ impl Recording {
 
     /// Takes what of a run belongs to this capture.
     pub(super) fn take_run(&mut self, run: &Run<'_>) {
-        self.take(run, Sink::offer);
+        self.take(run, Sink::offer_events);
     }
 
     /// The same for what is told at the end, which comes whole.
     pub(super) fn take_told(&mut self, run: &Run<'_>) {
-        self.take(run, Sink::finish);
+        self.take(run, |sink, section, _| sink.finish(section));
     }
 
-    fn take(&mut self, run: &Run<'_>, how: Offering) {
+    fn take(&mut self, run: &Run<'_>, how: OfferingEvents) {
         if run.lies_in(self.groups, &self.window) {
             return self.take_whole(run, how);
         }
@@ -126,7 +126,7 @@ impl Recording {
         }
     }
 
-    fn take_whole(&mut self, run: &Run<'_>, how: Offering) {
+    fn take_whole(&mut self, run: &Run<'_>, how: OfferingEvents) {
         if self.is_closed() {
             return;
         }
@@ -134,7 +134,8 @@ impl Recording {
         encode::events(&mut out, &run.head, run.bytes);
         let thread = run.head.thread.0;
         self.threads.insert(thread);
-        match self.offer(out, how) {
+        let extent = Extent { events: run.events, last_ticks: run.last_ticks };
+        match self.offer(out, |sink, section| how(sink, section, extent)) {
             Offer::Taken => {
                 self.counters.events.fetch_add(run.events, Ordering::Relaxed);
                 self.stacks.note(&run.stacks);
@@ -208,7 +209,7 @@ impl Recording {
         self.ended.extend_from_slice(living);
         self.strings.note(&living.iter().map(|info| info.name.0).collect::<Vec<_>>());
         self.tell_names(recorder, Sink::finish);
-        let modules: Vec<Module> = crate::unwind::modules().into_iter().map(module).collect();
+        let modules = modules();
         let mut out = Vec::new();
         encode::modules(&mut out, &modules);
         self.offer(out, Sink::finish);
@@ -231,7 +232,11 @@ impl Recording {
         self.counters.lost.fetch_add(events, Ordering::Relaxed);
     }
 
-    fn offer(&mut self, out: Vec<u8>, how: Offering) -> Offer {
+    fn offer(
+        &mut self,
+        out: Vec<u8>,
+        how: impl FnOnce(&mut (dyn Sink + 'static), Vec<u8>) -> Offer,
+    ) -> Offer {
         if self.is_closed() {
             return Offer::Closed;
         }
@@ -249,67 +254,8 @@ impl Recording {
 /// [`Sink::offer`] or [`Sink::finish`].
 type Offering = fn(&mut (dyn Sink + 'static), Vec<u8>) -> Offer;
 
-/// Numbers of a table that a capture's events name, a bit each: seen, and told to the file.
-#[derive(Default)]
-struct Named {
-    seen: Vec<u64>,
-    told: Vec<u64>,
-}
-
-impl Named {
-    fn note(&mut self, numbers: &[u32]) {
-        for &number in numbers.iter().filter(|&&number| number >= tables::FIRST) {
-            set(&mut self.seen, number);
-        }
-    }
-
-    fn told(&mut self, numbers: &[u32]) {
-        numbers.iter().for_each(|&number| set(&mut self.told, number));
-    }
-
-    /// Ascending.
-    fn untold(&self) -> Vec<u32> {
-        let told = self.told.iter().copied().chain(std::iter::repeat(0));
-        bits(self.seen.iter().zip(told).map(|(seen, told)| seen & !told)).collect()
-    }
-
-    /// Every address of the stacks, once, ascending.
-    fn addresses(&self, stacks: &Stacks) -> Vec<u64> {
-        let mut addresses: Vec<u64> =
-            bits(self.seen.iter().copied()).flat_map(|number| stacks.get(number)).collect();
-        addresses.sort_unstable();
-        addresses.dedup();
-        addresses
-    }
-}
-
-fn set(words: &mut Vec<u64>, number: u32) {
-    let word = number as usize / 64;
-    if word >= words.len() {
-        words.resize(word + 1, 0);
-    }
-    words[word] |= 1 << (number % 64);
-}
-
-fn bits(words: impl Iterator<Item = u64>) -> impl Iterator<Item = u32> {
-    (0..).zip(words).flat_map(|(index, word)| {
-        (0..64u32).filter(move |bit| word >> bit & 1 == 1).map(move |bit| index * 64 + bit)
-    })
-}
-
-fn put_stacks(out: &mut Vec<u8>, numbers: &[u32], table: &Stacks) {
-    for neighbours in numbers.chunk_by(|a, b| a + 1 == *b) {
-        let stacks: Vec<Vec<u64>> = neighbours.iter().map(|&number| table.get(number)).collect();
-        encode::stacks(out, neighbours[0], stacks.iter().map(Vec::as_slice));
-    }
-}
-
-fn put_strings(out: &mut Vec<u8>, numbers: &[u32], table: &Strings) {
-    for neighbours in numbers.chunk_by(|a, b| a + 1 == *b) {
-        let texts: Vec<String> = neighbours.iter().map(|&number| table.get(number)).collect();
-        encode::strings(out, neighbours[0], texts.iter().map(String::as_str));
-    }
-}
+/// [`Sink::offer_events`], or [`Sink::finish`] for a section of events.
+type OfferingEvents = fn(&mut (dyn Sink + 'static), Vec<u8>, Extent) -> Offer;
 
 /// One of kymo's own events, at its run's base.
 fn put<E: EventKind>(bytes: &mut Vec<u8>, event: E) {
@@ -320,7 +266,8 @@ fn put<E: EventKind>(bytes: &mut Vec<u8>, event: E) {
     bytes.extend_from_slice(&room[..len]);
 }
 
-fn header() -> Header {
+/// What precedes the events of a capture that starts now.
+pub(super) fn header() -> Header {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease");
     let program = std::fs::read_to_string("/proc/self/comm").unwrap_or_default().trim_end().into();
     let sync = clock::sync();
@@ -339,22 +286,11 @@ fn header() -> Header {
     }
 }
 
-fn module(module: crate::unwind::LoadedModule) -> Module {
-    let crate::unwind::LoadedModule { start, end, bias, offset, path, build_id } = module;
-    Module { start, end, bias, offset, path, build_id }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_named_is_told_once() {
-        let mut named = Named::default();
-        named.note(&[0, 1, 2, 3, 64, 200, 3]);
-        assert_eq!(named.untold(), [2, 3, 64, 200], "0 and 1 stand for none and overflow");
-        named.told(&[2, 3, 64]);
-        named.note(&[3, 5]);
-        assert_eq!(named.untold(), [5, 200]);
-    }
+/// What is mapped now.
+pub(super) fn modules() -> Vec<Module> {
+    let module = |module| {
+        let crate::unwind::LoadedModule { start, end, bias, offset, path, build_id } = module;
+        Module { start, end, bias, offset, path, build_id }
+    };
+    crate::unwind::modules().into_iter().map(module).collect()
 }

@@ -7,7 +7,7 @@
 //! Losses are its own: those of the threads while it ran, plus what its sink refused. A thread's loss counts for every
 //! capture that runs, whatever its groups: what was lost is not known.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::recording::{Counters, Recording};
@@ -75,7 +75,7 @@ pub struct Capture {
     /// Its epoch, unique among captures.
     number: u64,
     counters: Arc<Counters>,
-    stopped: bool,
+    stopped: AtomicBool,
 }
 
 impl Capture {
@@ -111,7 +111,7 @@ impl Capture {
             drain.enable();
             // After its window has begun: what sources tell once in each capture must fall into it.
             recorder.epoch.store(number, Ordering::SeqCst);
-            Ok(Capture { number, counters, stopped: false })
+            Ok(Capture { number, counters, stopped: AtomicBool::new(false) })
         })
     }
 
@@ -122,13 +122,19 @@ impl Capture {
 
     /// Stops it: every thread's events up to now, the tables and the end mark go to the sink. Naming addresses may
     /// take a second.
-    pub fn stop(mut self) -> Progress {
+    pub fn stop(self) -> Progress {
         self.end();
         self.progress()
     }
 
-    fn end(&mut self) {
-        if std::mem::replace(&mut self.stopped, true) {
+    /// Which of all captures it is.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Stops it, if it runs.
+    pub(super) fn end(&self) {
+        if self.stopped.swap(true, Ordering::Relaxed) {
             return;
         }
         let Some(recorder) = recorder().filter(|recorder| !recorder.is_of_parent()) else { return };

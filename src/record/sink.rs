@@ -19,10 +19,25 @@ pub enum Offer {
     Closed,
 }
 
+/// What is in a section of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// How many.
+    pub events: u64,
+    /// Ticks of the latest one.
+    pub last_ticks: u64,
+}
+
 /// Where a capture's sections go. Called by the drain, so it must not wait.
 pub trait Sink: Send {
     /// Takes one or more whole sections, or refuses them whole.
     fn offer(&mut self, sections: Vec<u8>) -> Offer;
+
+    /// As [`Sink::offer`], for one section of events and what is in it.
+    fn offer_events(&mut self, section: Vec<u8>, extent: Extent) -> Offer {
+        let _ = extent;
+        self.offer(section)
+    }
 
     /// Takes what ends the trace, whatever its bound says. May wait a little: called on the thread that stops.
     fn finish(&mut self, sections: Vec<u8>) -> Offer {

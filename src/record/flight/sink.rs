@@ -1,0 +1,73 @@
+//! The flight recorder as the drain sees it: a sink that takes everything and keeps the newest.
+//!
+//! Events, and the threads that have ended, go into the ring. Stacks and strings don't: the recorder's tables hold them
+//! for the process's life, and a snapshot takes those that its events name.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::ring::Ring;
+use crate::clock;
+use crate::format::{EventsHead, Lane, Section, file};
+use crate::record::run::Run;
+use crate::record::sink::{Extent, Offer, Sink};
+
+/// The ring, shared with whoever takes snapshots.
+pub(super) type SharedRing = Arc<Mutex<Ring>>;
+
+/// Takes everything, keeps the newest.
+pub(super) struct FlightSink {
+    ring: SharedRing,
+    min_age: Duration,
+}
+
+impl FlightSink {
+    /// Keeps what is younger than `min_age`, as far as the ring's bytes allow.
+    pub(super) fn new(ring: SharedRing, min_age: Duration) -> FlightSink {
+        FlightSink { ring, min_age }
+    }
+
+    fn expire(&self, ring: &mut Ring) {
+        let (now, most) = (clock::ticks(), self.min_age.as_nanos() as u64);
+        ring.expire(|ticks| ticks < now && clock::nanos_between(ticks, now) > most);
+    }
+}
+
+impl Sink for FlightSink {
+    /// Once a second, or when a thread has ended: so what is too old goes here.
+    fn offer(&mut self, sections: Vec<u8>) -> Offer {
+        let mut ring = lock(&self.ring);
+        for (kind, section) in file::sections(&sections) {
+            match kind {
+                Section::Events => {
+                    let extent = extent(section);
+                    ring.push(section, extent.events, extent.last_ticks);
+                }
+                Section::Threads => ring.push(section, 0, clock::ticks()),
+                _ => {}
+            }
+        }
+        self.expire(&mut ring);
+        Offer::Taken
+    }
+
+    fn offer_events(&mut self, section: Vec<u8>, extent: Extent) -> Offer {
+        lock(&self.ring).push(&section, extent.events, extent.last_ticks);
+        Offer::Taken
+    }
+}
+
+/// What is in a section of events.
+fn extent(section: &[u8]) -> Extent {
+    let (head, bytes) = file::events(section).unwrap_or((NO_EVENTS, &[]));
+    let run = Run::new(head, bytes);
+    Extent { events: run.events, last_ticks: run.last_ticks }
+}
+
+const NO_EVENTS: EventsHead =
+    EventsHead { thread: crate::events::ThreadId(0), lane: Lane::Normal, base_ticks: 0 };
+
+/// The ring is whole between two of its statements, so a panic elsewhere doesn't spoil it.
+pub(super) fn lock(ring: &Mutex<Ring>) -> MutexGuard<'_, Ring> {
+    ring.lock().unwrap_or_else(PoisonError::into_inner)
+}
