@@ -659,8 +659,8 @@ events! {
     22 FdName Syscall { fd: Fd, name: StrId }
     /// An allocation that the sampler picked; `weight` is how many allocated bytes it stands for.
     23 AllocSample Memory { addr: Addr, size: Bytes, weight: Bytes, stack: StackId }
-    /// A sampled allocation is freed.
-    24 FreeSample Memory { addr: Addr, stack: StackId }
+    /// A sampled allocation is freed; the rest is what `AllocSample` said of it.
+    24 FreeSample Memory { addr: Addr, stack: StackId, size: Bytes, weight: Bytes, allocated_at: StackId }
     /// The allocator's counters.
     25 HeapCounters Memory { live_bytes: Bytes, live_objects: Count, allocated_bytes: Bytes, freed_bytes: Bytes }
     /// The process's memory as the kernel counts it.
@@ -697,6 +697,10 @@ events! {
     41 Counter User { name: StrId, value: Value }
     /// A pprof label of this thread, or of the task it polls; the empty value takes it off.
     42 Label User { key: StrId, value: StrId }
+    /// What a stack has allocated since the process began, and what of it lives at the capture's end; both estimated.
+    43 LiveHeap Memory { stack: StackId, allocated_objects: Count, allocated_bytes: Bytes, live_objects: Count, live_bytes: Bytes }
+    /// How the heap is sampled: the mean of bytes between two samples, those that live, and those that found no room.
+    44 HeapSampling Memory { mean_bytes: Bytes, samples: Count, overflowed: Count }
 }
 
 /// Arguments of the longest event.
@@ -746,7 +750,7 @@ mod tests {
             }
             visited += 1;
         }
-        assert_eq!(visited, 42);
+        assert_eq!(visited, 44);
     }
 
     #[test]

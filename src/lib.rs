@@ -61,6 +61,7 @@ pub mod wire;
 #[cfg(feature = "http")]
 pub use http::{ServeError, Server, router, serve};
 pub use record::flight::{FlightConfig, FlightError, FlightRecorder};
+pub use sources::alloc::{Alloc, HeapCounts, heap_counts, mem_profile_rate, set_mem_profile_rate};
 pub use sources::span::{SpanGuard, UserTask};
 #[cfg(feature = "tokio")]
 pub use sources::task::{FutureExt, Traced, spawn, spawn_named};

@@ -75,6 +75,14 @@ pub const WAKE_STACK_NS: u64 = 100_000;
 /// (`StackId::OVERFLOW`).
 pub const LIVE_STACKS: usize = 16 * 1024;
 
+/// Sampled allocations that live at the same time: 128 GiB at the default rate. More: not kept, counted, and what the heap
+/// profile says to live is a lower bound.
+pub const LIVE_SAMPLES: usize = 256 * 1024;
+
+/// Counters in front of the table of sampled allocations, one for each 64 bytes of 64 MiB of addresses, then from the
+/// beginning again. Those that share one cost each other's frees a look into the table.
+pub const LIVE_FILTER: usize = 1024 * 1024;
+
 /// Captures that may overlap. More: refused with a typed error (HTTP: 429).
 pub const CAPTURES: usize = 16;
 

@@ -98,7 +98,7 @@ fn arguments_that_make_no_sense_exit_with_2() {
         &["nosuch"],
         &["stat"],
         &["stat", "t.kymo", "--nosuch"],
-        &["derive", "heap", "t.kymo"],
+        &["derive", "nosuch", "t.kymo"],
         &["record"],
         &["record", "h:1", "--seconds", "0"],
         &["record", "h:1", "--seconds", "3601"],

@@ -19,7 +19,7 @@ pub(super) struct Args {
     /// The file to write, - for standard output [default: KIND.pb.gz, or KIND.folded]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// One line a stack with its nanoseconds, for flame graph tools, instead of pprof's format
+    /// One line a stack with its nanoseconds or bytes, for flame graph tools, instead of pprof's format
     #[arg(long)]
     folded: bool,
 }
@@ -30,6 +30,12 @@ enum Kind {
     Block,
     /// Who held the locks that others waited for, and where
     Mutex,
+    /// Who allocated what lived at the end
+    Heap,
+    /// Who allocated since the process began
+    Allocs,
+    /// Who allocated during the trace
+    Alloc,
 }
 
 /// Does it.
@@ -38,16 +44,19 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     let (name, profile) = match args.kind {
         Kind::Block => ("block", profile::block(&trace)),
         Kind::Mutex => ("mutex", profile::mutex(&trace)),
+        Kind::Heap => ("heap", profile::heap(&trace)),
+        Kind::Allocs => ("allocs", profile::allocs(&trace)),
+        Kind::Alloc => ("alloc", profile::allocs_delta(&trace)),
     };
     let extension = if args.folded { "folded" } else { "pb.gz" };
     let path = args.output.clone().unwrap_or_else(|| format!("{name}.{extension}").into());
     output::write(&path, |out| match args.folded {
-        true => out.write_all(profile.folded(delay(&profile)).as_bytes()),
+        true => out.write_all(profile.folded(first(&profile)).as_bytes()),
         false => out.write_all(&profile.encode()),
     })
 }
 
-/// Index of the values that are nanoseconds.
-fn delay(profile: &Profile) -> usize {
-    profile.sample_types.iter().position(|kind| kind.unit == "nanoseconds").unwrap_or_default()
+/// Index of the values that are shown first.
+fn first(profile: &Profile) -> usize {
+    profile.sample_types.iter().position(|kind| kind.kind == profile.default_sample_type).unwrap_or_default()
 }

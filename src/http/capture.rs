@@ -105,7 +105,7 @@ pub(super) async fn stream(length: Duration) -> Result<Stream, RecordError> {
     let (sink, sections) = sections(READER_LAG_BYTES);
     let (started, starts) = oneshot::channel();
     apart("kymo-capture", move || {
-        run(length, Box::new(sink), &stops, |result| drop(started.send(result)));
+        run(Groups::ALL, length, Box::new(sink), &stops, |result| drop(started.send(result)));
     })?;
     starts.await.map_err(|_| RecordError::Panicked)??;
     Ok(Stream { asker, sections })
@@ -120,18 +120,18 @@ pub(super) struct Recorded {
     pub(super) cut_after: Option<Duration>,
 }
 
-/// Records this process for a while, into memory.
+/// Records this process for a while, into memory: events of some groups.
 ///
 /// # Errors
 /// [`RecordError`].
-pub(super) async fn in_memory(length: Duration) -> Result<Recorded, RecordError> {
+pub(super) async fn in_memory(groups: Groups, length: Duration) -> Result<Recorded, RecordError> {
     let (asker, stops) = Asker::new()?;
     let memory = Memory { kept: MemorySink::new(IN_PROCESS_TRACE_BYTES), stop: asker.stop.clone() };
     let kept = memory.kept.clone();
     let (done, recorded) = oneshot::channel();
     apart("kymo-capture", move || {
         let mut started = Ok(());
-        let stopped = run(length, Box::new(memory), &stops, |result| started = result);
+        let stopped = run(groups, length, Box::new(memory), &stops, |result| started = result);
         let cut_after = stopped.filter(|(stop, _)| *stop == Stop::Full).map(|(_, after)| after);
         let answer = started.map(|()| Recorded { bytes: kept.take(), cut_after });
         // Nobody waits any more: the client has left.
@@ -156,12 +156,13 @@ pub(super) fn apart(name: &str, work: impl FnOnce() + Send + 'static) -> std::io
 
 /// A capture from start to end: what ended it before its time, and when.
 fn run(
+    groups: Groups,
     length: Duration,
     sink: Box<dyn Sink>,
     stops: &Receiver<Stop>,
     started: impl FnOnce(Result<(), CaptureError>),
 ) -> Option<(Stop, Duration)> {
-    let options = CaptureOptions { groups: Groups::ALL, cpu_hz: 0, sink, resolver: Some(resolve) };
+    let options = CaptureOptions { groups, cpu_hz: 0, sink, resolver: Some(resolve) };
     let capture = match Capture::start(options) {
         Ok(capture) => capture,
         Err(error) => {

@@ -1,7 +1,8 @@
 //! `…/NAME`: profiles by Go's names, parameters and errors.
 //!
-//! What there is stands in one table, [`PROFILES`], which the index page shows too. `block` and `mutex` are derived from
-//! a trace of the asked-for seconds: the same bytes, read by the same analysis, as `kymo derive` reads from a file.
+//! What there is stands in one table, [`PROFILES`], which the index page shows too. With `seconds` a profile is derived
+//! from a trace of them: the same bytes, read by the same analysis, as `kymo derive` reads from a file. Without, it is
+//! what the process has kept since it began, which each trace tells at its end: so that of a capture of no length.
 
 use std::time::Duration;
 
@@ -12,9 +13,13 @@ use tokio::sync::oneshot;
 
 use super::params::Params;
 use super::{answer, capture, trace};
+use crate::events::{Group, Groups};
 use crate::model::Trace;
 use crate::model::load::load;
-use crate::profile::{Profile, block, mutex};
+use crate::profile::{Profile, allocs, allocs_delta, block, heap, heap_delta, mutex};
+
+/// Derives a profile from a trace.
+type Derive = fn(&Trace) -> Profile;
 
 /// A profile and how it comes about.
 pub(super) struct Served {
@@ -23,24 +28,54 @@ pub(super) struct Served {
     /// A sentence about it.
     pub(super) about: &'static str,
     /// The name of its file when it covers some seconds.
-    file: &'static str,
-    /// Derives it from a trace.
-    derive: fn(&Trace) -> Profile,
+    delta: &'static str,
+    /// The events of some seconds that it is derived from.
+    groups: Groups,
+    /// Derives it from them.
+    derive: Derive,
+    /// The events that say what the process has kept until now, and what they come to.
+    live: Option<(Group, Derive)>,
+}
+
+impl Served {
+    fn file(&self, length: Option<Duration>) -> &'static str {
+        if length.is_some() { self.delta } else { self.name }
+    }
 }
 
 /// The profiles that are served, by name.
 pub(super) const PROFILES: &[Served] = &[
     Served {
+        name: "allocs",
+        about: "Who has allocated since the process began: objects and bytes, sampled.",
+        delta: "allocs-delta",
+        groups: Groups::NONE.with(Group::Memory),
+        derive: allocs_delta,
+        live: Some((Group::Memory, allocs)),
+    },
+    Served {
         name: "block",
         about: "Who waited for locks, channels and other threads, and where: contentions and time.",
-        file: "block-delta",
+        delta: "block-delta",
+        groups: Groups::ALL,
         derive: block,
+        live: None,
+    },
+    Served {
+        name: "heap",
+        about: "Who has allocated what lives: objects and bytes, sampled.",
+        delta: "heap-delta",
+        groups: Groups::NONE.with(Group::Memory),
+        derive: heap_delta,
+        live: Some((Group::Memory, heap)),
     },
     Served {
         name: "mutex",
         about: "Who held the locks that others waited for, and where: contentions and time.",
-        file: "mutex-delta",
+        delta: "mutex-delta",
+        groups: Groups::ALL,
         derive: mutex,
+        live: None,
     },
 ];
 
@@ -55,26 +90,31 @@ pub(super) async fn answer(method: &Method, name: &str, params: &Params) -> Resp
     };
     match params.delta_length() {
         Err(bad) => answer::error(StatusCode::BAD_REQUEST, &bad.to_string()),
-        Ok(None) => {
+        Ok(None) if served.live.is_none() => {
             let why =
                 format!("{name} needs seconds=N: it is derived from what happens in the next N seconds");
             answer::error(StatusCode::BAD_REQUEST, &why)
         }
-        Ok(Some(_)) if method == Method::HEAD => answer::download(served.file, Body::empty()),
-        Ok(Some(length)) => derived(served, length).await,
+        Ok(length) if method == Method::HEAD => answer::download(served.file(length), Body::empty()),
+        Ok(length) => derived(served, length).await,
     }
 }
 
-/// Records for a while and derives a profile, on a thread that may take its time.
-async fn derived(served: &'static Served, length: Duration) -> Response {
-    let recorded = match capture::in_memory(length).await {
+/// Records and derives a profile, on a thread that may take its time: what happens in some seconds, or what the process
+/// has kept until now, of which a capture learns at its end.
+async fn derived(served: &'static Served, length: Option<Duration>) -> Response {
+    let (groups, derive) = match (length, served.live) {
+        (None, Some((group, derive))) => (Groups::NONE.with(group), derive),
+        _ => (served.groups, served.derive),
+    };
+    let recorded = match capture::in_memory(groups, length.unwrap_or_default()).await {
         Ok(recorded) => recorded,
         Err(error) => return trace::refused(&error),
     };
     let note = trace::note(&recorded);
     let (done, profile) = oneshot::channel();
     let work = move || {
-        let profile = load(&recorded.bytes).map(|(trace, _)| (served.derive)(&trace).encode());
+        let profile = load(&recorded.bytes).map(|(trace, _)| derive(&trace).encode());
         // Nobody waits any more: the client has left.
         drop(done.send(profile));
     };
@@ -82,7 +122,7 @@ async fn derived(served: &'static Served, length: Duration) -> Response {
         return trace::refused(&error.into());
     }
     let mut answer = match profile.await {
-        Ok(Ok(profile)) => answer::download(served.file, profile.into()),
+        Ok(Ok(profile)) => answer::download(served.file(length), profile.into()),
         Ok(Err(error)) => answer::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         Err(_) => trace::refused(&capture::RecordError::Panicked),
     };

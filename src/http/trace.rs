@@ -16,6 +16,7 @@ use super::answer;
 use super::capture::{self, Asker, RecordError, Recorded, Stream};
 use super::export::{BodyWriter, body};
 use super::params::{Params, TraceFormat};
+use crate::events::Groups;
 use crate::export::{chrome, perfetto};
 use crate::limits::IN_PROCESS_TRACE_BYTES;
 use crate::model::Trace;
@@ -80,7 +81,7 @@ impl tokio_stream::Stream for Sections {
 }
 
 async fn converted(length: Duration, format: TraceFormat) -> Response {
-    let recorded = match capture::in_memory(length).await {
+    let recorded = match capture::in_memory(Groups::ALL, length).await {
         Ok(recorded) => recorded,
         Err(error) => return refused(&error),
     };

@@ -50,6 +50,8 @@ impl Found<'_> {
             .chain(trace.spans.iter().map(|span| span.thread))
             .chain(trace.logs.iter().map(|log| log.thread))
             .chain(trace.losses.iter().map(|loss| loss.thread))
+            .chain(trace.memory.allocations.iter().map(|sample| sample.thread))
+            .chain(trace.memory.frees.iter().map(|sample| sample.thread))
             .chain(trace.threads.iter().filter_map(|thread| thread.creator));
         self.all_below("thread", threads, trace.threads.len());
         let tasks = (trace.polls.iter().map(|poll| poll.task))
@@ -62,7 +64,9 @@ impl Found<'_> {
         let polls = (trace.task_wakes.iter().flat_map(|wake| [wake.by_poll, wake.led_to]))
             .chain(trace.waits.iter().map(|wait| wait.in_poll))
             .chain(trace.wakes.iter().map(|wake| wake.in_poll))
-            .chain(trace.calls.iter().map(|call| call.in_poll));
+            .chain(trace.calls.iter().map(|call| call.in_poll))
+            .chain(trace.memory.allocations.iter().map(|sample| sample.in_poll))
+            .chain(trace.memory.frees.iter().map(|sample| sample.in_poll));
         self.all_below("poll", polls.flatten(), trace.polls.len());
         self.all_below("wake", trace.polls.iter().filter_map(|poll| poll.woken_by), trace.task_wakes.len());
         self.causes();
@@ -104,6 +108,10 @@ impl Found<'_> {
         self.moments("logs", trace.logs.iter().map(|log| log.at));
         self.moments("losses", trace.losses.iter().map(|loss| loss.at));
         self.moments("names of descriptors", trace.fd_names.iter().map(|name| name.at));
+        self.moments("allocations", trace.memory.allocations.iter().map(|sample| sample.at));
+        self.moments("frees", trace.memory.frees.iter().map(|sample| sample.at));
+        self.moments("counters of the heap", trace.memory.heap.iter().map(|reading| reading.at));
+        self.moments("counters of memory", trace.memory.process.iter().map(|reading| reading.at));
         for counter in &trace.counters {
             self.moments("values of a counter", counter.values.iter().map(|&(at, _)| at));
         }

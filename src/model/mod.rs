@@ -15,6 +15,7 @@ pub mod load;
 pub mod machinery;
 mod mapped;
 mod marks;
+pub mod memory;
 mod merge;
 mod source_path;
 pub mod stacks;
@@ -423,6 +424,8 @@ pub struct Trace {
     pub logs: Vec<LogEntry>,
     /// Counters by name.
     pub counters: Vec<CounterTrack>,
+    /// Allocations, counters of memory, what lives.
+    pub memory: memory::Memory,
     /// Names of descriptors, by time.
     pub fd_names: Vec<FdName>,
     /// What was lost, by time.

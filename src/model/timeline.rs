@@ -53,6 +53,11 @@ impl Builder {
         match *event {
             Event::ClockSync(_) => return,
             Event::Loss(loss) => return self.lost(at, loss),
+            // Of no thread.
+            Event::HeapCounters(counters) => return self.trace.memory.heap_counted(at, counters),
+            Event::ProcessMemory(memory) => return self.trace.memory.process_counted(at, memory),
+            Event::LiveHeap(live) => return self.trace.memory.told_heap(live),
+            Event::HeapSampling(sampling) => return self.trace.memory.told_sampling(sampling),
             _ => {}
         }
         let thread = self.thread(id);
@@ -100,6 +105,8 @@ impl Builder {
                 self.enter(thread, at, Inside::Park(self.trace.parks.len() as u32 - 1));
             }
             Event::WorkerUnpark(_) => self.park_ends(thread, at),
+            Event::AllocSample(sample) => self.allocated(thread, at, sample),
+            Event::FreeSample(sample) => self.freed(thread, at, sample),
             Event::SwitchIn(_) => self.switched_in(thread, at),
             Event::SwitchOut(switch) => self.switched_out(thread, at, switch.preempted.0 != 0),
             Event::SchedWaking(waking) => self.waking(waking.thread, at),
@@ -121,7 +128,7 @@ impl Builder {
             Event::Log(log) => self.logged(thread, at, log.category, log.message),
             Event::Counter(counter) => self.counted(at, counter.name, counter.value.0),
             Event::FdName(name) => self.named_fd(at, name.fd, name.name),
-            // Memory, CPU samples and labels have no sources yet: they are counted, not understood.
+            // Mappings, CPU samples and labels have no sources yet: they are counted, not understood.
             _ => {}
         }
     }

@@ -98,6 +98,11 @@ fn put_in_order(trace: &mut Trace, start: Ns) -> AllPlaces {
     sort(&mut trace.wakes, |_, wake| wake.at >= start, |wake| wake.at);
     sort(&mut trace.spans, |_, span| inside(&span.time), |span| span.time.begin);
     sort(&mut trace.logs, |_, log| log.at >= start, |log| log.at);
+    let memory = &mut trace.memory;
+    sort(&mut memory.allocations, |_, sample| sample.at >= start, |sample| sample.at);
+    sort(&mut memory.frees, |_, sample| sample.at >= start, |sample| sample.at);
+    sort(&mut memory.heap, |_, reading| reading.at >= start, |reading| reading.at);
+    sort(&mut memory.process, |_, reading| reading.at >= start, |reading| reading.at);
     sort(&mut trace.losses, |_, loss| loss.at >= start, |loss| loss.at);
     let (used_threads, used_tasks) = if start > 0 { owners(trace) } else { Default::default() };
     let used = |used: &[bool], index: usize| used.get(index).copied().unwrap_or_default();
@@ -143,6 +148,8 @@ fn owners(trace: &Trace) -> (Vec<bool>, Vec<bool>) {
         .chain(trace.parks.iter().map(|park| park.thread))
         .chain(trace.spans.iter().map(|span| span.thread))
         .chain(trace.logs.iter().map(|log| log.thread))
+        .chain(trace.memory.allocations.iter().map(|sample| sample.thread))
+        .chain(trace.memory.frees.iter().map(|sample| sample.thread))
         .chain(trace.losses.iter().map(|loss| loss.thread));
     named.for_each(|thread| threads[thread as usize] = true);
     (threads, tasks)
@@ -193,6 +200,14 @@ fn threads_follow(trace: &mut Trace, places: &AllPlaces) {
         places.threads.follow_owner(&mut call.thread);
         places.polls.follow(&mut call.in_poll);
     }
+    for sample in &mut trace.memory.allocations {
+        places.threads.follow_owner(&mut sample.thread);
+        places.polls.follow(&mut sample.in_poll);
+    }
+    for sample in &mut trace.memory.frees {
+        places.threads.follow_owner(&mut sample.thread);
+        places.polls.follow(&mut sample.in_poll);
+    }
     trace.parks.iter_mut().for_each(|park| places.threads.follow_owner(&mut park.thread));
     trace.losses.iter_mut().for_each(|loss| places.threads.follow_owner(&mut loss.thread));
 }
@@ -225,6 +240,10 @@ fn clip(trace: &mut Trace, start: Ns) {
     let moments = (trace.task_wakes.iter_mut().map(|wake| &mut wake.at))
         .chain(trace.wakes.iter_mut().map(|wake| &mut wake.at))
         .chain(trace.logs.iter_mut().map(|log| &mut log.at))
+        .chain(trace.memory.allocations.iter_mut().map(|sample| &mut sample.at))
+        .chain(trace.memory.frees.iter_mut().map(|sample| &mut sample.at))
+        .chain(trace.memory.heap.iter_mut().map(|reading| &mut reading.at))
+        .chain(trace.memory.process.iter_mut().map(|reading| &mut reading.at))
         .chain(trace.losses.iter_mut().map(|loss| &mut loss.at))
         .chain(trace.fd_names.iter_mut().map(|name| &mut name.at));
     moments.for_each(|at| *at = at.saturating_sub(start));

@@ -20,41 +20,59 @@ pub(super) enum Place {
     Word(String),
 }
 
-/// A profile under way.
+/// A profile under way, of `N` values a sample.
 #[derive(Debug)]
-pub(super) struct Builder<'a> {
+pub(super) struct Builder<'a, const N: usize> {
     trace: &'a Trace,
     profile: Profile,
     samples: HashMap<(Vec<u32>, Vec<Label>), usize>,
-    weights: Vec<[f64; 2]>,
+    weights: Vec<[f64; N]>,
+    /// Index of the value that is shown first.
+    first: usize,
     /// By address and the number of frames left out, or by word.
     locations: HashMap<(u64, usize), u32>,
     words: HashMap<String, u32>,
 }
 
-impl<'a> Builder<'a> {
+impl<'a> Builder<'a, 2> {
     /// Of contentions and the time that they took: Go's types for `block` and `mutex`.
-    pub(super) fn contentions(trace: &'a Trace) -> Builder<'a> {
+    pub(super) fn contentions(trace: &'a Trace) -> Builder<'a, 2> {
+        let contentions = ValueType::new("contentions", "count");
+        let types = [contentions.clone(), ValueType::new("delay", "nanoseconds")];
+        let mut builder = Builder::new(trace, types, 1);
+        builder.period(contentions, 1);
+        builder
+    }
+}
+
+impl<'a, const N: usize> Builder<'a, N> {
+    /// Of values of these types; that at index `first` is shown first.
+    pub(super) fn new(trace: &'a Trace, types: [ValueType; N], first: usize) -> Builder<'a, N> {
         let info = &trace.info;
         let profile = Profile {
-            sample_types: vec![
-                ValueType::new("contentions", "count"),
-                ValueType::new("delay", "nanoseconds"),
-            ],
-            default_sample_type: "delay".into(),
+            default_sample_type: types[first].kind.clone(),
+            sample_types: types.into(),
             mappings: trace.stacks.modules.clone(),
-            period_type: ValueType::new("contentions", "count"),
-            period: 1,
             time_ns: info.start_realtime_ns as i64,
             duration_ns: info.duration_ns as i64,
             ..Profile::default()
         };
         let (samples, locations, words) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Builder { trace, profile, samples, weights: Vec::new(), locations, words }
+        Builder { trace, profile, samples, weights: Vec::new(), first, locations, words }
     }
 
-    /// Adds a count and a delay in nanoseconds to a place.
-    pub(super) fn add(&mut self, place: &Place, labels: Vec<Label>, weights: [f64; 2]) {
+    /// How many events of a type lie between two samples.
+    pub(super) fn period(&mut self, kind: ValueType, period: i64) {
+        (self.profile.period_type, self.profile.period) = (kind, period);
+    }
+
+    /// Words for people.
+    pub(super) fn comments(&mut self, comments: Vec<String>) {
+        self.profile.comments = comments;
+    }
+
+    /// Adds to a place's values.
+    pub(super) fn add(&mut self, place: &Place, labels: Vec<Label>, weights: [f64; N]) {
         let locations = match place {
             Place::Stack(stack) => self.stack(*stack),
             Place::Word(word) => vec![self.word(word)],
@@ -62,7 +80,7 @@ impl<'a> Builder<'a> {
         let next = self.weights.len();
         let index = *self.samples.entry((locations, labels)).or_insert(next);
         if index == next {
-            self.weights.push([0.0; 2]);
+            self.weights.push([0.0; N]);
         }
         for (sum, weight) in self.weights[index].iter_mut().zip(weights) {
             *sum += weight;
@@ -73,7 +91,7 @@ impl<'a> Builder<'a> {
     pub(super) fn finish(mut self) -> Profile {
         let mut samples: Vec<_> = self.samples.into_iter().collect();
         samples.sort_by(|(a, x), (b, y)| {
-            self.weights[*y][1].total_cmp(&self.weights[*x][1]).then_with(|| a.cmp(b))
+            self.weights[*y][self.first].total_cmp(&self.weights[*x][self.first]).then_with(|| a.cmp(b))
         });
         self.profile.samples = samples
             .into_iter()

@@ -32,7 +32,7 @@ pub fn mutex(trace: &Trace) -> Profile {
 }
 
 /// Adds contentions; `word` stands where one has no stack.
-fn add(trace: &Trace, contentions: Vec<Contention>, word: &str, builder: &mut Builder<'_>) {
+fn add(trace: &Trace, contentions: Vec<Contention>, word: &str, builder: &mut Builder<'_, 2>) {
     for contention in contentions {
         let place = match contention.stack {
             StackId(0) => Place::Word(word.into()),

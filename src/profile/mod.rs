@@ -1,7 +1,7 @@
 //! Profiles: stacks with weights, in memory and in pprof's format.
 //!
 //! A [`Profile`] is plain data: samples point at locations, a location is an address with the frames that it means.
-//! [`block`] and [`mutex`] derive one from a trace; [`Profile::encode`] writes what `go tool pprof` and every profile
+//! [`block`], [`mutex`] and [`heap`] derive one from a trace; [`Profile::encode`] writes what `go tool pprof` and every profile
 //! store reads, [`Profile::decode`] reads it back, [`Profile::folded`] writes lines for flame graph tools.
 //!
 //! Does not know HTTP or files.
@@ -11,9 +11,11 @@ mod contention;
 mod decode;
 mod encode;
 mod folded;
+mod heap;
 
 pub use contention::{block, mutex};
 pub use decode::DecodeError;
+pub use heap::{allocs, allocs_delta, heap, heap_delta};
 
 use crate::format::{Frame, Module};
 

@@ -3,8 +3,9 @@
 //! `interpose` exports the C symbols, `locks`, `files`, `sockets`, `processes`, `memory` and `threads` are the hooked
 //! calls, a family a file, and `descriptors` names what they work on; `unhooked` says why where there are none (`hooked`
 //! is set by `build.rs`).
-//! `task` and `tokio` follow tasks, `span` is what the user marks.
+//! `task` and `tokio` follow tasks, `span` is what the user marks, `alloc` watches the program's allocator.
 
+pub mod alloc;
 #[cfg(hooked)]
 mod descriptors;
 #[cfg(hooked)]
