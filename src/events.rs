@@ -682,7 +682,7 @@ events! {
     /// A CPU sample; `weight` is the CPU time it stands for.
     34 CpuSample Cpu { stack: StackId, weight: Nanos, cpu: Count }
     /// A span begins on this thread or in the task it polls.
-    35 SpanBegin User { span: Id, name: StrId }
+    35 SpanBegin User { span: Id, name: StrId, parent: Id }
     /// A span ends.
     36 SpanEnd User { span: Id }
     /// A field of a span.
@@ -701,6 +701,10 @@ events! {
     43 LiveHeap Memory { stack: StackId, allocated_objects: Count, allocated_bytes: Bytes, live_objects: Count, live_bytes: Bytes }
     /// How the heap is sampled: the mean of bytes between two samples, those that live, and those that found no room.
     44 HeapSampling Memory { mean_bytes: Bytes, samples: Count, overflowed: Count }
+    /// This thread, or the task it polls, enters a span that began earlier: it may be left and entered again.
+    45 SpanEnter User { span: Id }
+    /// It leaves the span, which goes on.
+    46 SpanExit User { span: Id }
 }
 
 /// Arguments of the longest event.
@@ -750,7 +754,7 @@ mod tests {
             }
             visited += 1;
         }
-        assert_eq!(visited, 44);
+        assert_eq!(visited, 46);
     }
 
     #[test]

@@ -22,7 +22,8 @@
 //!
 //! # What a word from you adds
 //! [`spawn`] and [`FutureExt::traced`] show tasks: polls, who woke them, where they await. [`tokio::instrument`] shows a
-//! runtime's workers. [`span!`], [`UserTask`], [`log!`] and [`counter!`] put your own marks on the timeline.
+//! runtime's workers. [`span!`], [`UserTask`], [`log!`] and [`counter!`] put your own marks on the timeline;
+//! `kymo::tracing::layer` takes those of the `tracing` crates.
 //!
 //! # The way of an event
 //! ```text
@@ -67,3 +68,5 @@ pub use sources::span::{SpanGuard, UserTask};
 pub use sources::task::{FutureExt, Traced, spawn, spawn_named};
 #[cfg(feature = "tokio")]
 pub use sources::tokio;
+#[cfg(feature = "tracing")]
+pub use sources::tracing;

@@ -487,7 +487,7 @@ fn spans_know_their_thread_and_task_and_end_where_they_are_ended() {
     let trace = trace(
         "run 1 normal base=1000
   1100 PollBegin task=5
-  1110 SpanBegin span=7 name=2
+  1110 SpanBegin span=7 name=2 parent=0
   1120 SpanField span=7 key=2 value=3
   1130 UserTaskBegin user_task=7 parent=1 name=3
   1140 Log category=2 message=3

@@ -255,6 +255,9 @@ impl<'a> Export<'a, '_> {
         if let Some(parent) = span.parent {
             event = event.arg_number("parent", parent as i64);
         }
+        if !span.active.is_empty() {
+            event = event.arg_number("active_ns", span.active_ns() as i64);
+        }
         // A key that comes twice would make invalid JSON: the last one stands.
         let fields: BTreeMap<_, _> =
             span.fields.iter().map(|&(key, value)| (trace.text(key), value)).collect();

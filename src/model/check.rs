@@ -103,6 +103,11 @@ impl Found<'_> {
         self.intervals("calls", trace.calls.iter().map(|call| call.time));
         self.intervals("parks", trace.parks.iter().map(|park| park.time));
         self.intervals("spans", trace.spans.iter().map(|span| span.time));
+        for span in &trace.spans {
+            self.intervals("stretches of a span", span.active.iter().map(|stretch| stretch.time));
+            let inside = span.active.iter().all(|stretch| contains(span.time, stretch.time));
+            self.expect(inside, || format!("{span:?} is entered while it isn't there"));
+        }
         self.moments("task wakes", trace.task_wakes.iter().map(|wake| wake.at));
         self.moments("wakes", trace.wakes.iter().map(|wake| wake.at));
         self.moments("logs", trace.logs.iter().map(|log| log.at));

@@ -11,7 +11,7 @@ use super::State;
 use crate::events::Call;
 
 /// Crates that are machinery whole.
-const CRATES: [&str; 24] = [
+const CRATES: [&str; 27] = [
     "std",
     "core",
     "alloc",
@@ -36,6 +36,9 @@ const CRATES: [&str; 24] = [
     "backtrace",
     "libc",
     "mio",
+    "tracing",
+    "tracing_core",
+    "tracing_subscriber",
 ];
 
 /// kymo, and its modules that stand between the program and the kernel. Not all of it: its demo is a program.

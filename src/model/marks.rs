@@ -3,7 +3,7 @@
 //! An end whose beginning is missing is left out: without its beginning a span has no name.
 
 use super::timeline::{Builder, close};
-use super::{CounterTrack, FdName, LogEntry, Ns, Span, TaskIndex, ThreadIndex};
+use super::{CounterTrack, FdName, LogEntry, Ns, Span, Stretch, TaskIndex, ThreadIndex};
 use crate::events::{Fd, StrId};
 
 impl Builder {
@@ -22,17 +22,43 @@ impl Builder {
         name: StrId,
     ) {
         let (user_task, id) = key;
+        if self.open_span(key).is_some() {
+            // It has told who it is to a capture that began after this one.
+            return;
+        }
         let (task, time) = (self.polled_task(thread), self.open_from(at));
         self.span_index[usize::from(user_task)].insert(id, self.trace.spans.len() as u32);
-        self.trace.spans.push(Span { user_task, id, parent, name, thread, task, time, fields: Vec::new() });
+        self.trace.spans.push(Span { user_task, id, parent, name, thread, task, time, ..Span::default() });
     }
 
-    pub(super) fn span_ends(&mut self, at: Ns, (user_task, id): (bool, u64)) {
-        if let Some(index) = self.span_index[usize::from(user_task)].get(id) {
-            let time = &mut self.trace.spans[index as usize].time;
-            if time.open {
-                close(time, at);
-            }
+    fn open_span(&mut self, (user_task, id): (bool, u64)) -> Option<&mut Span> {
+        let index = self.span_index[usize::from(user_task)].get(id)?;
+        Some(&mut self.trace.spans[index as usize]).filter(|span| span.time.open)
+    }
+
+    pub(super) fn span_ends(&mut self, at: Ns, key: (bool, u64)) {
+        if let Some(span) = self.open_span(key) {
+            close(&mut span.time, at);
+            // It can't be entered when it ends: the exits were lost.
+            span.active.iter_mut().for_each(|stretch| stretch.time.end = stretch.time.end.min(at));
+        }
+    }
+
+    /// Whoever enters a span first has it: it may have been made elsewhere, for a task that was then spawned.
+    pub(super) fn span_entered(&mut self, thread: ThreadIndex, at: Ns, id: u64) {
+        let (task, time) = (self.polled_task(thread), self.open_from(at));
+        let Some(span) = self.open_span((false, id)) else { return };
+        if span.active.is_empty() {
+            (span.thread, span.task) = (thread, task);
+        }
+        span.active.push(Stretch { thread, task, time });
+    }
+
+    pub(super) fn span_exited(&mut self, thread: ThreadIndex, at: Ns, id: u64) {
+        let Some(span) = self.open_span((false, id)) else { return };
+        let latest = span.active.iter_mut().rfind(|stretch| stretch.time.open && stretch.thread == thread);
+        if let Some(stretch) = latest {
+            close(&mut stretch.time, at);
         }
     }
 

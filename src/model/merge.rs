@@ -11,8 +11,8 @@ use std::collections::binary_heap::PeekMut;
 
 use super::gaps::{Gaps, Stop};
 use crate::events::{
-    Event, EventKind, PollBegin, PollEnd, SpanEnd, SwitchIn, SwitchOut, SyscallEnter, SyscallExit,
-    TaskSuspend, ThreadId, WaitBegin, WaitEnd, WorkerPark, WorkerUnpark,
+    Event, EventKind, PollBegin, PollEnd, SpanEnd, SpanEnter, SpanExit, SwitchIn, SwitchOut, SyscallEnter,
+    SyscallExit, TaskSuspend, ThreadId, WaitBegin, WaitEnd, WorkerPark, WorkerUnpark,
 };
 use crate::format::Lane;
 use crate::format::decode::Events;
@@ -180,8 +180,9 @@ fn rank(id: u8) -> u8 {
         | SyscallExit::ID
         | WorkerUnpark::ID
         | SpanEnd::ID
+        | SpanExit::ID
         | SwitchOut::ID => 0,
-        PollBegin::ID | WaitBegin::ID | SyscallEnter::ID | WorkerPark::ID | SwitchIn::ID => 2,
+        PollBegin::ID | WaitBegin::ID | SyscallEnter::ID | WorkerPark::ID | SpanEnter::ID | SwitchIn::ID => 2,
         _ => 1,
     }
 }

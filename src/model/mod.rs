@@ -298,24 +298,47 @@ pub struct Park {
 }
 
 /// What the user marked as a named interval: a span, or a user task, which may cross threads.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Span {
     /// `true` for a user task.
     pub user_task: bool,
     /// Its id.
     pub id: u64,
-    /// The user task it belongs to.
+    /// The span or user task that it is part of: one of its own kind.
     pub parent: Option<u64>,
     /// Its name.
     pub name: StrId,
-    /// The thread on which it began.
+    /// The thread on which it began, or was entered first.
     pub thread: ThreadIndex,
-    /// The task in whose poll it began.
+    /// The task in whose poll it did.
     pub task: Option<TaskIndex>,
     /// When.
     pub time: Interval,
     /// Its fields, key and value.
     pub fields: Vec<(StrId, StrId)>,
+    /// When it was entered, for one that can be left and entered again; others are active from begin to end.
+    pub active: Vec<Stretch>,
+}
+
+impl Span {
+    /// How long it was active: of a span that can be left and entered again the stretches, of others all of it.
+    pub fn active_ns(&self) -> Ns {
+        match self.active.as_slice() {
+            [] => self.time.end - self.time.begin,
+            active => active.iter().map(|stretch| stretch.time.end - stretch.time.begin).sum(),
+        }
+    }
+}
+
+/// A thread was inside a span that it had entered.
+#[derive(Debug, Clone, Copy)]
+pub struct Stretch {
+    /// The thread.
+    pub thread: ThreadIndex,
+    /// The task that it polled.
+    pub task: Option<TaskIndex>,
+    /// When.
+    pub time: Interval,
 }
 
 /// A message that the user logged.

@@ -117,7 +117,12 @@ impl Builder {
     #[cold]
     fn user_event(&mut self, thread: ThreadIndex, at: Ns, event: Event) {
         match event {
-            Event::SpanBegin(span) => self.span_begins(thread, at, (false, span.span.0), None, span.name),
+            Event::SpanBegin(span) => {
+                let parent = (span.parent.0 != 0).then_some(span.parent.0);
+                self.span_begins(thread, at, (false, span.span.0), parent, span.name);
+            }
+            Event::SpanEnter(enter) => self.span_entered(thread, at, enter.span.0),
+            Event::SpanExit(exit) => self.span_exited(thread, at, exit.span.0),
             Event::SpanEnd(span) => self.span_ends(at, (false, span.span.0)),
             Event::SpanField(field) => self.span_field(field.span.0, field.key, field.value),
             Event::UserTaskBegin(begin) => {

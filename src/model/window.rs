@@ -147,6 +147,7 @@ fn owners(trace: &Trace) -> (Vec<bool>, Vec<bool>) {
         .chain(trace.calls.iter().map(|call| call.thread))
         .chain(trace.parks.iter().map(|park| park.thread))
         .chain(trace.spans.iter().map(|span| span.thread))
+        .chain(trace.spans.iter().flat_map(|span| &span.active).map(|stretch| stretch.thread))
         .chain(trace.logs.iter().map(|log| log.thread))
         .chain(trace.memory.allocations.iter().map(|sample| sample.thread))
         .chain(trace.memory.frees.iter().map(|sample| sample.thread))
@@ -180,6 +181,10 @@ fn follow(trace: &mut Trace, places: &AllPlaces) {
     for span in &mut trace.spans {
         places.threads.follow_owner(&mut span.thread);
         places.tasks.follow(&mut span.task);
+        for stretch in &mut span.active {
+            places.threads.follow_owner(&mut stretch.thread);
+            places.tasks.follow(&mut stretch.task);
+        }
     }
     for log in &mut trace.logs {
         places.threads.follow_owner(&mut log.thread);
@@ -236,7 +241,11 @@ fn clip(trace: &mut Trace, start: Ns) {
     trace.waits.iter_mut().for_each(|wait| clip(&mut wait.time));
     trace.calls.iter_mut().for_each(|call| clip(&mut call.time));
     trace.parks.iter_mut().for_each(|park| clip(&mut park.time));
-    trace.spans.iter_mut().for_each(|span| clip(&mut span.time));
+    for span in &mut trace.spans {
+        clip(&mut span.time);
+        span.active.retain(|stretch| stretch.time.end >= start);
+        span.active.iter_mut().for_each(|stretch| clip(&mut stretch.time));
+    }
     let moments = (trace.task_wakes.iter_mut().map(|wake| &mut wake.at))
         .chain(trace.wakes.iter_mut().map(|wake| &mut wake.at))
         .chain(trace.logs.iter_mut().map(|log| &mut log.at))

@@ -4,6 +4,7 @@
 //! calls, a family a file, and `descriptors` names what they work on; `unhooked` says why where there are none (`hooked`
 //! is set by `build.rs`).
 //! `task` and `tokio` follow tasks, `span` is what the user marks, `alloc` watches the program's allocator.
+//! `tracing` is what he marks with those crates, `text` how both write values.
 
 pub mod alloc;
 #[cfg(hooked)]
@@ -23,10 +24,13 @@ mod sockets;
 pub mod span;
 #[cfg(feature = "tokio")]
 pub mod task;
+mod text;
 #[cfg(hooked)]
 mod threads;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+#[cfg(feature = "tracing")]
+pub mod tracing;
 #[cfg(not(hooked))]
 mod unhooked;
 #[cfg(feature = "tokio")]

@@ -4,13 +4,13 @@
 //! held across an await and dropped on another thread: the end is recorded wherever that is. With recording off each
 //! costs one load. Messages are formatted on the stack, and only while somebody records.
 
-use std::fmt::Write;
+use std::fmt::Arguments;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use super::text::Text;
 use crate::events::{
     Counter, Group, Id, Log, SpanBegin, SpanEnd, SpanField, StrId, UserTaskBegin, UserTaskEnd, Value,
 };
-use crate::limits::STRING_BYTES;
 use crate::record;
 
 /// Numbers of spans and user tasks.
@@ -46,6 +46,20 @@ impl Site {
     }
 }
 
+/// A span's number.
+#[inline]
+pub(super) fn new_span() -> Id {
+    Id(NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Records a field of a span, its value cut if it is long.
+pub(super) fn tell_field(span: Id, key: &str, value: Arguments<'_>) {
+    if record::enabled(Group::User) {
+        let value = record::spare_string(Text::of(value).as_str());
+        record::emit(SpanField { span, key: record::string(key), value });
+    }
+}
+
 /// A named interval, which ends when this is dropped: made by [`span!`](crate::span).
 #[derive(Debug)]
 #[must_use = "a span ends when it is dropped"]
@@ -58,15 +72,15 @@ impl SpanGuard {
         if !record::enabled(Group::User) {
             return SpanGuard(None);
         }
-        let span = Id(NEXT.fetch_add(1, Ordering::Relaxed));
-        record::emit(SpanBegin { span, name: site.id() });
+        let span = new_span();
+        record::emit(SpanBegin { span, name: site.id(), parent: Id(0) });
         SpanGuard(Some(span))
     }
 
-    /// Notes something about it.
+    /// Notes something about it; a long value is cut.
     pub fn field(&self, key: &str, value: &str) {
         if let Some(span) = self.0 {
-            record::emit(SpanField { span, key: record::string(key), value: record::string(value) });
+            tell_field(span, key, format_args!("{value}"));
         }
     }
 }
@@ -118,15 +132,12 @@ impl Drop for UserTask {
 }
 
 /// Records a message: see [`log!`](crate::log).
-pub fn log(category: &'static Site, message: std::fmt::Arguments<'_>) {
+pub fn log(category: &'static Site, message: Arguments<'_>) {
     if !record::enabled(Group::User) {
         return;
     }
-    let mut text = Text { bytes: [0; STRING_BYTES], len: 0 };
-    // What does not fit is cut, and a Display that fails has written what it could.
-    let _ = text.write_fmt(message);
-    let message = std::str::from_utf8(&text.bytes[..text.len]).unwrap_or_default();
-    record::emit(Log { category: category.id(), message: record::string(message) });
+    let text = Text::of(message);
+    record::emit(Log { category: category.id(), message: record::spare_string(text.as_str()) });
 }
 
 /// Records a counter's value: see [`counter!`](crate::counter).
@@ -134,21 +145,6 @@ pub fn log(category: &'static Site, message: std::fmt::Arguments<'_>) {
 pub fn counter(name: &'static Site, value: i64) {
     if record::enabled(Group::User) {
         record::emit(Counter { name: name.id(), value: Value(value) });
-    }
-}
-
-/// Text of bounded length on the stack.
-struct Text {
-    bytes: [u8; STRING_BYTES],
-    len: usize,
-}
-
-impl Write for Text {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        let cut = text.floor_char_boundary(self.bytes.len() - self.len);
-        self.bytes[self.len..self.len + cut].copy_from_slice(&text.as_bytes()[..cut]);
-        self.len += cut;
-        Ok(())
     }
 }
 

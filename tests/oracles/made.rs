@@ -320,21 +320,12 @@ impl Play {
             let time = Interval { begin: end * from / 100, end: end * to / 100, open: to == 100 };
             let (name, fields) = (names[index % 3], vec![(key, value)]);
             let (id, parent) = (index as u64, (index > 2).then_some(7));
-            trace.spans.push(Span { user_task: false, id, parent, name, thread: 0, task, time, fields });
+            trace.spans.push(Span { id, parent, name, task, time, fields, ..Span::default() });
         }
         for (id, from, to) in [(7, 0, 70), (8, 10, 95)] {
             let time = interval(end * from / 100, end * to / 100);
             let (name, fields) = (names[0], Vec::new());
-            trace.spans.push(Span {
-                user_task: true,
-                id,
-                parent: None,
-                name,
-                thread: 0,
-                task: None,
-                time,
-                fields,
-            });
+            trace.spans.push(Span { user_task: true, id, name, time, fields, ..Span::default() });
         }
         let thread = (trace.threads.len() - 1) as u32;
         trace.logs.push(LogEntry { at: end / 3, thread, task: None, category: key, message: value });

@@ -296,14 +296,12 @@ impl Planted {
         for at in 0..self.duration / 100_000_000 {
             let begin = at * 100_000_000 + 10_000_000;
             self.trace.spans.push(Span {
-                user_task: false,
                 id: at + 1,
-                parent: None,
                 name: StrId(5),
-                thread: 0,
                 task: Some(1),
                 time: time(begin, begin + 45_000_000),
                 fields: vec![(StrId(6), StrId(7))],
+                ..Span::default()
             });
         }
     }

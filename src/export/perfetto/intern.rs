@@ -64,6 +64,7 @@ words! {
         Site = "site",
         Parent = "parent",
         Thread = "thread",
+        ActiveNs = "active_ns",
     }
 }
 

@@ -182,6 +182,9 @@ fn write_span<'a>(span: &'a Span, export: &mut Export<'a, '_>, sequence: &mut Se
     let thread = export.dictionary.text(export.labels.thread(span.thread));
     let mut args = vec![(Arg::Thread, Value::Text(thread))];
     args.extend(span.parent.map(|parent| (Arg::Parent, Value::Number(parent as i64))));
+    if !span.active.is_empty() {
+        args.push((Arg::ActiveNs, Value::Number(span.active_ns() as i64)));
+    }
     args.extend_from_slice(open(span.time.open));
     let fields: Vec<_> = span
         .fields

@@ -313,6 +313,10 @@ fn describe_span(loaded: &Loaded, index: u32) -> (String, Vec<Fact>) {
         span.fields.iter().map(|(key, value)| format!("{} = {}", trace.text(*key), trace.text(*value)));
     facts.extend(fields.map(|field| text("field", field)));
     facts.push(span_of("whole span", span.time));
+    if !span.active.is_empty() {
+        facts.push(Fact { name: "active", text: None, ns: Some(span.active_ns()), at: None, row: None });
+        facts.push(text("entered", format!("{} times", span.active.len())));
+    }
     (trace.text(span.name).to_string(), facts)
 }
 
