@@ -1,4 +1,4 @@
-//! What would break a process, were a hook not careful: calls before main, signals, cancelled threads, forks.
+//! What would break a process, were a hook not careful: calls before main, signals, cancelled threads.
 //!
 //! Each test is a child of its own with a watchdog.
 
@@ -15,11 +15,11 @@ mod watched;
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-use kymo::events::{Call, Event, Group, Groups};
+use kymo::events::{Event, Group, Groups};
 use kymo::format::file::File;
-use kymo::record::session::{Capture, CaptureError, CaptureOptions};
+use kymo::record::session::{Capture, CaptureOptions};
 use kymo::record::sink::MemorySink;
 use recorded::{record_unnamed as record, this_thread};
 
@@ -184,96 +184,5 @@ fn threads_are_cancelled_in_hooked_calls() {
         let made: Vec<_> = trace.threads.iter().filter(|thread| thread.creator == Some(own)).collect();
         assert_eq!(made.len(), 6);
         assert!(made.iter().all(|thread| !thread.life.open), "their ends were seen");
-    });
-}
-
-/// Runs `work` in a forked child; its exit code.
-fn forked(work: impl FnOnce() -> c_int) -> c_int {
-    // SAFETY: the child does what a signal handler may, and leaves by _exit(2), which runs none of its destructors.
-    match unsafe { libc::fork() } {
-        0 => {
-            let code = work();
-            // SAFETY: ends the child.
-            unsafe { libc::_exit(code) }
-        }
-        child => {
-            let mut status = -1;
-            // SAFETY: waits for our own child.
-            assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-            status
-        }
-    }
-}
-
-const FORKS: usize = 60;
-
-#[test]
-fn forks_while_threads_record_run_to_their_end_and_record_nothing() {
-    watched::in_child(|| {
-        let stop = AtomicBool::new(false);
-        let lock = std::sync::Mutex::new(0);
-        let (capture, sink) = start(Groups::ALL);
-        let statuses = std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    while !stop.load(Ordering::Relaxed) {
-                        *lock.lock().unwrap() += 1;
-                        // SAFETY: reads nothing, from no descriptor.
-                        unsafe { libc::read(-1, null_mut(), 0) };
-                    }
-                });
-            }
-            let statuses: Vec<_> = (0..FORKS).map(|_| forked(child)).collect();
-            stop.store(true, Ordering::Relaxed);
-            statuses
-        });
-        // Not nothing lost: a thread that is put off its CPU inside a write, while its chunk is taken, loses an event.
-        capture.stop();
-        let (trace, problems) = kymo::model::load::load(&sink.take()).unwrap();
-        assert_eq!(problems, []);
-        assert_eq!(statuses, [0; FORKS]);
-        assert!(
-            trace.calls.iter().all(|call| call.call != Call::Write),
-            "the children's writes are not ours"
-        );
-        assert!(trace.calls.iter().filter(|call| call.call == Call::Read).count() > FORKS);
-    });
-}
-
-/// What a forked child does: calls, a lock of its own, a try to record. 0 if all is as it should be.
-fn child() -> c_int {
-    for _ in 0..10 {
-        // SAFETY: writes nothing, to no descriptor.
-        if unsafe { libc::write(-1, null(), 0) } != -1 || errno() != libc::EBADF {
-            return 1;
-        }
-    }
-    if kymo::record::enabled(Group::Syscall) {
-        return 2;
-    }
-    if *std::sync::Mutex::new(7).lock().unwrap() != 7 {
-        return 3;
-    }
-    let options =
-        CaptureOptions { groups: Groups::ALL, cpu_hz: 0, sink: Box::new(MemorySink::new(0)), resolver: None };
-    if !matches!(Capture::start(options), Err(CaptureError::Forked)) {
-        return 4;
-    }
-    0
-}
-
-#[test]
-fn spawned_programs_run_and_leave_no_descriptor_behind() {
-    watched::in_child(|| {
-        let open = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let ((before, after), _trace) = record(|| {
-            let before = open();
-            for _ in 0..50 {
-                let output = std::process::Command::new("true").output().unwrap();
-                assert!(output.status.success());
-            }
-            (before, open())
-        });
-        assert_eq!(before, after);
     });
 }

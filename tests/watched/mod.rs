@@ -5,7 +5,7 @@
 
 #![allow(unsafe_code, dead_code, reason = "kill(2); each test uses its part")]
 
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -34,7 +34,18 @@ pub(crate) fn in_child<F: FnOnce()>(body: F) {
 ///
 /// # Panics
 /// When it fails or hangs.
-pub(crate) fn within_patience(mut command: Command) -> String {
+pub(crate) fn within_patience(command: Command) -> String {
+    let name = format!("{command:?}");
+    let (status, said) = ended_within_patience(command);
+    assert!(status.success(), "{name}: {status}\n{said}");
+    said
+}
+
+/// Runs a command to its end, however that is; what it wrote.
+///
+/// # Panics
+/// When it hangs.
+pub(crate) fn ended_within_patience(mut command: Command) -> (ExitStatus, String) {
     let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let pid = child.id();
     let (ended, watch) = mpsc::channel::<()>();
@@ -52,8 +63,7 @@ pub(crate) fn within_patience(mut command: Command) -> String {
     let said =
         format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(!hung, "{command:?} hangs:\n{said}");
-    assert!(output.status.success(), "{command:?}: {}\n{said}", output.status);
-    said
+    (output.status, said)
 }
 
 /// The test that a closure is written in: its path without the crate.
