@@ -93,6 +93,10 @@ pub const READER_LAG_BYTES: usize = 16 * 1024 * 1024;
 /// window begins later.
 pub const FLIGHT_BYTES: usize = 10 * 1024 * 1024;
 
+/// Bytes of stacks, strings and names in a flight recorder's file, beside its ring: both tables of the recorder, and names
+/// of some hundred thousand threads. Full: later names are missing there, and the status says so.
+pub const FLIGHT_WORDS_BYTES: usize = STACK_TABLE_BYTES + STRING_TABLE_BYTES + 8 * 1024 * 1024;
+
 /// The least that a flight recorder may be given: a few chunks. Less: refused with a typed error.
 pub const FLIGHT_LEAST_BYTES: usize = 4 * CHUNK_BYTES;
 

@@ -20,7 +20,7 @@ use kymo::record::sink::MemorySink;
 use served::{alone, get};
 use tempfile::{TempDir, tempdir};
 
-const VERBS: [&str; 6] = ["demo", "record", "view", "stat", "convert", "derive"];
+const VERBS: [&str; 7] = ["demo", "record", "view", "stat", "convert", "derive", "recover"];
 
 /// Waits for the lock that [`holds`] has.
 #[inline(never)]
@@ -129,6 +129,8 @@ fn failures_are_one_line_of_what_why_and_what_to_do() {
         (&["convert", "t.kymo", "t.out"], &["t.out", "extension", ".pftrace", "--to"]),
         (&["convert", "t.kymo", "no/t.json"], &["no/t.json can't be written", "No such file"]),
         (&["derive", "block", "t.kymo", "-o", "."], &["can't be written"]),
+        (&["recover", "t.kymo"], &["t.kymo gives no trace", "not a flight recorder's file"]),
+        (&["recover", "no.ring"], &["no.ring can't be read", "No such file"]),
         (&["record", &closed], &["can't be reached", "is the service running", "Connection refused"]),
         (&["record", "https://localhost"], &["only http", "tunnel"]),
         (&["stat", &closed], &["can't be reached"]),
@@ -339,4 +341,22 @@ fn of_a_service_that_dies_the_beginning_is_saved_and_the_command_says_so() {
     assert!(done.complaint().contains("broke off; what came is saved"), "{}", done.errors);
     let (trace, problems) = load(&std::fs::read(here.path().join("t.kymo")).unwrap()).unwrap();
     assert!(trace.events() > 0 && !problems.is_empty());
+}
+
+#[test]
+fn recover_makes_a_trace_of_what_a_flight_recorder_left() {
+    let _alone = alone();
+    let here = tempdir().unwrap();
+    let file = Some(here.path().join("shop.ring"));
+    let flight = kymo::FlightRecorder::new(kymo::FlightConfig { file, ..Default::default() });
+    flight.start().unwrap();
+    kymo::counter!("kept", 7);
+    // Seals, which is what writes the file.
+    flight.snapshot().unwrap();
+    let done = kymo(here.path(), &["recover", "shop.ring"]);
+    assert!(done.text().is_empty() && done.errors.contains("kymo view flight.kymo"), "{done:?}");
+    let (trace, problems) = load(&std::fs::read(here.path().join("flight.kymo")).unwrap()).unwrap();
+    assert_eq!(problems.len(), 1, "only the end is missing: {problems:?}");
+    assert_eq!(trace.counters.iter().map(|counter| counter.name.as_str()).collect::<Vec<_>>(), ["kept"]);
+    flight.stop();
 }

@@ -135,12 +135,12 @@ fn nothing_is_missing_inside_the_window_while_four_threads_write_and_snapshots_a
                 }
             });
         }
-        let take = || (0..50).map(|_| check_window(&flight.snapshot().unwrap())).sum::<usize>();
+        let take = || (0..15).map(|_| check_window(&flight.snapshot().unwrap())).sum::<usize>();
         let takers: Vec<_> = (0..2).map(|_| scope.spawn(take)).collect();
         takers.into_iter().for_each(|taker| assert!(taker.join().unwrap() > 0));
         drop(done);
     });
-    assert!(flight.usage().unwrap().snapshots >= 100);
+    assert!(flight.usage().unwrap().snapshots >= 30);
     flight.stop();
     let progress = capture.stop();
     let kept: usize = counters(&sink.take()).values().map(Vec::len).sum();

@@ -11,6 +11,7 @@ mod interrupt;
 mod meter;
 mod output;
 mod record;
+mod recover;
 mod remote;
 mod source;
 mod stat;
@@ -36,6 +37,7 @@ enum Verb {
     Stat(stat::Args),
     Convert(convert::Args),
     Derive(derive::Args),
+    Recover(recover::Args),
     #[command(hide = true)]
     DemoService(demo::ServiceArgs),
 }
@@ -49,6 +51,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Stat(args) => stat::run(&args),
         Verb::Convert(args) => convert::run(&args),
         Verb::Derive(args) => derive::run(&args),
+        Verb::Recover(args) => recover::run(&args),
         Verb::DemoService(args) => demo::run_service(&args),
     };
     match done {

@@ -10,6 +10,7 @@ pub mod decode;
 pub mod encode;
 pub mod file;
 pub mod ring;
+pub mod ring_file;
 pub mod text;
 
 use crate::events::{StrId, ThreadId};

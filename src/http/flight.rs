@@ -73,21 +73,23 @@ pub(super) fn start_by_environment() {
     }
 }
 
-/// `0`, `1`, or `SECONDS` and perhaps `,MIB`.
+/// `0`, `1`, or `SECONDS` and perhaps `,MIB`, and then perhaps `,FILE`.
 fn config(asked: &str) -> Result<Option<FlightConfig>, &'static str> {
-    const FORM: &str = "it must be 0, 1, or seconds and MiB, such as 30,64";
+    const FORM: &str = "it must be 0, 1, or seconds, MiB and a file, such as 30,64 or 30,64,/var/tmp/ring";
     let default = FlightConfig::default();
     match asked.trim() {
         "" | "0" => return Ok(None),
         "1" => return Ok(Some(default)),
         _ => {}
     }
-    let (seconds, mebibytes) = asked.split_once(',').unwrap_or((asked, "10"));
+    let (seconds, rest) = asked.split_once(',').unwrap_or((asked, "10"));
+    let (mebibytes, file) = rest.split_once(',').map_or((rest, None), |(size, file)| (size, Some(file)));
+    let file = file.map(Into::into);
     let seconds = seconds.trim().parse::<u32>().map_err(|_| FORM)?;
     let mebibytes = mebibytes.trim().parse::<u16>().map_err(|_| FORM)?;
     let (min_age, max_bytes) =
         (std::time::Duration::from_secs(u64::from(seconds)), usize::from(mebibytes) << 20);
-    Ok(Some(FlightConfig { min_age, max_bytes, ..default }))
+    Ok(Some(FlightConfig { min_age, max_bytes, file, ..default }))
 }
 
 #[cfg(test)]
@@ -102,7 +104,9 @@ mod tests {
         assert_eq!(read("1"), Ok(Some((10, 10))));
         assert_eq!(read("30"), Ok(Some((30, 10))));
         assert_eq!(read("30,64"), Ok(Some((30, 64))));
-        for wrong in ["on", "-1", "30,", "30,64,1", "1e9"] {
+        let file = config("30,64,/tmp/ring").unwrap().and_then(|config| config.file);
+        assert_eq!(file.as_deref(), Some("/tmp/ring".as_ref()));
+        for wrong in ["on", "-1", "30,", "1e9"] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

@@ -62,7 +62,7 @@ pub enum ServeError {
 /// Serves `/debug/pprof/` at an address: the one line.
 ///
 /// Returns once it listens; port 0 takes a free one. With `KYMO_FLIGHT=1` in the environment (or seconds and MiB:
-/// `30,64`) it starts the flight recorder, too. The server runs until the process ends, whether the [`Server`] is
+/// `30,64`, or with a file: `30,64,FILE`) it starts the flight recorder, too. The server runs until the process ends, whether the [`Server`] is
 /// kept or dropped; [`Server::stop`] ends it before. The thread and its runtime are kymo's own and never recorded.
 ///
 /// ```

@@ -262,9 +262,18 @@ impl Drain {
         self.note_loss(0, LossReason::NoThread, lost);
         let losses = std::mem::take(&mut self.losses);
         let sync = clock::sync();
-        for recording in &mut self.recordings {
+        let living: Vec<_> =
+            self.recordings.iter().map(|recording| self.untold(recorder, recording)).collect();
+        for (recording, living) in self.recordings.iter_mut().zip(living) {
+            recording.tell_living(&living);
             recording.tell(recorder, sync, &losses);
         }
+    }
+
+    /// The living threads that a capture wants to know of before its end.
+    fn untold(&self, recorder: &Recorder, recording: &Recording) -> Vec<ThreadInfo> {
+        let is_asked = recording.wants_the_living() && recording.unnamed_threads().next().is_some();
+        if is_asked { self.infos(recorder, recording.unnamed_threads()) } else { Vec::new() }
     }
 
     fn note_losses(&mut self, slot: &Slot) {
@@ -308,6 +317,10 @@ impl Drain {
 
     /// Tid and name of a capture's threads that live.
     pub(super) fn living(&self, recorder: &Recorder, recording: &Recording) -> Vec<ThreadInfo> {
+        self.infos(recorder, recording.living_threads())
+    }
+
+    fn infos(&self, recorder: &Recorder, threads: impl Iterator<Item = u32>) -> Vec<ThreadInfo> {
         let slots = recorder.slots.used().map(|(_, place)| &place.item);
         let slots: HashMap<u32, &Slot> =
             slots.map(|slot| (slot.thread.load(Ordering::Relaxed), slot)).collect();
@@ -317,7 +330,7 @@ impl Drain {
             let name = recorder.strings.intern(&living_name(tid).unwrap_or_else(|| slot.retired_name()));
             Some(ThreadInfo { thread: ThreadId(thread), tid, name })
         };
-        let mut living: Vec<_> = recording.living_threads().filter_map(info).collect();
+        let mut living: Vec<_> = threads.filter_map(info).collect();
         living.sort_unstable_by_key(|info| info.thread);
         living
     }

@@ -1,42 +1,80 @@
-//! A trace's file in a program that does not know of it.
+//! A file of ours in a program that does not know of it.
 //!
 //! Such a program may close every descriptor that it does not know, as daemons do, and open others under the same
-//! numbers. So before each write the descriptor is asked whether it is still the file; if not, the capture is over,
-//! and the descriptor is left to whoever has it now. It may also count on which number it gets next: so ours is a high
-//! one.
+//! numbers. So before each write the descriptor is asked whether it is still the file; if not, it is over, and the
+//! descriptor is left to whoever has it now. It may also count on which number it gets next: so ours is a high one.
+//! A process may not write past its limit on the size of files: the signal for that would end it, so we don't try.
 
-#![allow(unsafe_code, reason = "fcntl(2): std can't choose a descriptor's number")]
+#![allow(
+    unsafe_code,
+    reason = "fcntl(2), getrlimit(2): std can't choose a descriptor's number, nor ask for limits"
+)]
 
-use std::fs::{File, Metadata};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use super::sink::{Offer, Sink};
 use crate::limits::OWN_DESCRIPTORS;
 
-/// Writes a trace to a file of its own. What is written stays valid whatever happens to the rest.
+/// A file that only we write.
 #[derive(Debug)]
-pub struct FileSink {
+pub(super) struct OwnFile {
     /// None once its descriptor may be another's.
     file: Option<File>,
     identity: Identity,
+    is_regular: bool,
+    /// Where it ends.
+    length: u64,
 }
 
 /// Which file it is, on which device.
 type Identity = (u64, u64);
 
-impl FileSink {
-    /// Makes the file, readable by its owner only; one that is there is emptied.
+impl OwnFile {
+    /// Makes the file, readable by its owner only.
     ///
     /// # Errors
     /// It can't be made.
-    pub fn create(path: &Path) -> io::Result<FileSink> {
-        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-        let file = out_of_the_way(file);
-        let identity = identity(&file.metadata()?);
-        Ok(FileSink { file: Some(file), identity })
+    pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<OwnFile> {
+        let file = out_of_the_way(options.write(true).mode(0o600).open(path)?);
+        let metadata = file.metadata()?;
+        let (identity, is_regular) = (identity(&metadata), metadata.is_file());
+        Ok(OwnFile { file: Some(file), identity, is_regular, length: 0 })
+    }
+
+    /// Writes at its end.
+    ///
+    /// # Errors
+    /// It can't be written, or its descriptor is no longer ours.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.write(self.length, bytes, |file| (&*file).write_all(bytes))
+    }
+
+    /// Writes somewhere in it.
+    ///
+    /// # Errors
+    /// As [`OwnFile::append`].
+    pub(super) fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write(at, bytes, |file| file.write_all_at(bytes, at))
+    }
+
+    fn write(
+        &mut self,
+        at: u64,
+        bytes: &[u8],
+        write: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let end = at + bytes.len() as u64;
+        if self.is_regular && end > largest_file() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        let gone = || io::Error::other("its descriptor was closed behind our back");
+        write(self.own_file().ok_or_else(gone)?)?;
+        self.length = self.length.max(end);
+        Ok(())
     }
 
     /// The file, unless its descriptor was closed or is another's: that one must not be closed either.
@@ -49,6 +87,40 @@ impl FileSink {
                 None
             }
         }
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        self.own_file();
+    }
+}
+
+/// Where the process may write to in a file (RLIMIT_FSIZE).
+fn largest_file() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is ours, for the call.
+    match unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } {
+        0 => limit.rlim_cur,
+        _ => u64::MAX,
+    }
+}
+
+/// Writes a trace to a file of its own. What is written stays valid whatever happens to the rest.
+#[derive(Debug)]
+pub struct FileSink {
+    /// None after a write that failed.
+    file: Option<OwnFile>,
+}
+
+impl FileSink {
+    /// Makes the file, readable by its owner only; one that is there is emptied.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn create(path: &Path) -> io::Result<FileSink> {
+        let file = OwnFile::open(path, File::options().create(true).truncate(true))?;
+        Ok(FileSink { file: Some(file) })
     }
 }
 
@@ -68,20 +140,15 @@ fn identity(metadata: &Metadata) -> Identity {
 
 impl Sink for FileSink {
     fn offer(&mut self, sections: Vec<u8>) -> Offer {
-        let Some(file) = self.own_file() else { return Offer::Closed };
-        match file.write_all(&sections) {
+        let Some(file) = &mut self.file else { return Offer::Closed };
+        match file.append(&sections) {
             Ok(()) => Offer::Taken,
-            Err(_) => {
+            Err(error) => {
+                crate::status::set("file", format!("off: {error}"));
                 self.file = None;
                 Offer::Closed
             }
         }
-    }
-}
-
-impl Drop for FileSink {
-    fn drop(&mut self) {
-        self.own_file();
     }
 }
 
@@ -95,7 +162,7 @@ mod tests {
         let (ours, theirs) = (folder.path().join("ours"), folder.path().join("theirs"));
         let mut sink = FileSink::create(&ours).unwrap();
         assert_eq!(sink.offer(b"kymo".to_vec()), Offer::Taken);
-        let fd = sink.file.as_ref().unwrap().as_raw_fd();
+        let fd = sink.file.as_ref().unwrap().file.as_ref().unwrap().as_raw_fd();
         assert!(fd >= OWN_DESCRIPTORS);
         let other = File::create(&theirs).unwrap();
         let mut theirs_now = reused(fd, &other);

@@ -56,6 +56,8 @@ pub(super) struct Recording {
     counters: Arc<Counters>,
     /// Living threads that have events here.
     threads: HashSet<u32>,
+    /// Those of them that the sink knows by name.
+    named: HashSet<u32>,
     /// Threads that have ended and are not told yet.
     ended: Vec<ThreadInfo>,
     /// Losses of its own that are not told yet.
@@ -78,6 +80,7 @@ impl Recording {
             resolver,
             counters,
             threads: HashSet::new(),
+            named: HashSet::new(),
             ended: Vec::new(),
             untold: BTreeMap::new(),
             stacks: Named::default(),
@@ -148,6 +151,7 @@ impl Recording {
 
     /// A thread has ended; all its events are here.
     pub(super) fn thread_ended(&mut self, thread: u32, tid: u64, name: impl FnOnce() -> StrId) {
+        self.named.remove(&thread);
         if self.threads.remove(&thread) {
             let name = name();
             self.strings.note(&[name.0]);
@@ -202,6 +206,28 @@ impl Recording {
     /// The living threads that have events here.
     pub(super) fn living_threads(&self) -> impl Iterator<Item = u32> {
         self.threads.iter().copied().filter(|&thread| thread != 0)
+    }
+
+    /// Whether its sink wants to know threads while they live.
+    pub(super) fn wants_the_living(&self) -> bool {
+        self.sink.wants_the_living()
+    }
+
+    /// The living threads that its sink does not know yet.
+    pub(super) fn unnamed_threads(&self) -> impl Iterator<Item = u32> {
+        self.living_threads().filter(|thread| !self.named.contains(thread))
+    }
+
+    /// Tells the sink threads that live. Their names are told with the next strings.
+    pub(super) fn tell_living(&mut self, living: &[ThreadInfo]) {
+        if living.is_empty() {
+            return;
+        }
+        self.named.extend(living.iter().map(|info| info.thread.0));
+        self.strings.note(&living.iter().map(|info| info.name.0).collect::<Vec<_>>());
+        let mut section = Vec::new();
+        encode::threads(&mut section, living);
+        self.sink.offer_living(&section);
     }
 
     /// Ends the file. Naming addresses may take a second.

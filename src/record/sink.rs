@@ -39,6 +39,16 @@ pub trait Sink: Send {
         self.offer(section)
     }
 
+    /// Whether it wants to know threads' names while they live: its trace may be read without its end.
+    fn wants_the_living(&self) -> bool {
+        false
+    }
+
+    /// Takes a section of threads that live.
+    fn offer_living(&mut self, section: &[u8]) {
+        let _ = section;
+    }
+
     /// Takes what ends the trace, whatever its bound says. May wait a little: called on the thread that stops.
     fn finish(&mut self, sections: Vec<u8>) -> Offer {
         self.offer(sections)

@@ -11,23 +11,27 @@
 //! own ([`crate::limits`]); full, they answer with the overflow number, and events go on. A snapshot takes a copy of the
 //! ring while it is made.
 
+mod file;
 mod ring;
 mod sink;
 mod snapshot;
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use file::RingFile;
 use ring::Ring;
 use sink::{FlightSink, SharedRing};
 use snapshot::Held;
 
 use super::session::{Capture, CaptureError, CaptureOptions, Resolver};
-use super::{drain, recorder, thread};
+use super::{drain, recorder, recording, thread};
 use crate::clock::{self, Sync};
 use crate::events::Groups;
+use crate::format::encode;
 use crate::format::file::FileError;
 use crate::limits::{FLIGHT_BYTES, FLIGHT_LEAST_BYTES, FLIGHT_MOST_BYTES, FLIGHT_SECONDS};
 
@@ -40,6 +44,10 @@ pub struct FlightConfig {
     pub max_bytes: usize,
     /// Which events.
     pub groups: Groups,
+    /// A file that has what it holds, too, so that it outlives a process that is killed: `kymo recover FILE -o OUT`. It
+    /// takes `max_bytes` and what names take ([`crate::limits::FLIGHT_WORDS_BYTES`] at most). `%p` stands for the
+    /// process's number; a file that is there is kept as `FILE.previous`.
+    pub file: Option<PathBuf>,
     /// Who names a snapshot's addresses; without it they are named by whoever reads it.
     pub resolver: Option<Resolver>,
 }
@@ -51,6 +59,7 @@ impl Default for FlightConfig {
             min_age: Duration::from_secs(FLIGHT_SECONDS),
             max_bytes: FLIGHT_BYTES,
             groups: Groups::ALL,
+            file: None,
             resolver: None,
         }
     }
@@ -76,6 +85,9 @@ pub enum FlightError {
     /// This process was forked from the one that records.
     #[error("the flight recorder is off in a forked child")]
     Forked,
+    /// The file can't be made.
+    #[error("the flight recorder's file could not be made: {0}")]
+    File(std::io::Error),
     /// What it held is no trace.
     #[error("what the flight recorder held can't be read: {0}")]
     Broken(#[from] FileError),
@@ -142,7 +154,7 @@ impl FlightRecorder {
     /// # Errors
     /// [`FlightError`].
     pub fn start(&self) -> Result<(), FlightError> {
-        let FlightConfig { min_age, max_bytes, groups, resolver } = self.config;
+        let FlightConfig { min_age, max_bytes, groups, ref file, resolver } = self.config;
         if !(FLIGHT_LEAST_BYTES..=FLIGHT_MOST_BYTES).contains(&max_bytes) {
             return Err(FlightError::Bytes(max_bytes));
         }
@@ -153,7 +165,11 @@ impl FlightRecorder {
             }
             clock::init();
             let begun = clock::sync();
-            let ring = Arc::new(Mutex::new(Ring::new(max_bytes, begun.ticks)));
+            let mut ring = Ring::new(max_bytes, begun.ticks);
+            if let Some(path) = file {
+                ring.write_through(file_of(&ring, path).map_err(FlightError::File)?);
+            }
+            let ring = Arc::new(Mutex::new(ring));
             let sink = Box::new(FlightSink::new(ring.clone(), min_age));
             let capture = Capture::start(CaptureOptions { groups, cpu_hz: 0, sink, resolver: None })?;
             self.number.store(capture.number(), Ordering::Relaxed);
@@ -283,6 +299,20 @@ impl Running {
             snapshots: self.snapshots.load(Ordering::Relaxed),
         }
     }
+}
+
+/// The file for a ring, with what is loaded now: whoever reads it must name addresses.
+fn file_of(ring: &Ring, path: &Path) -> std::io::Result<RingFile> {
+    let mut file = RingFile::create(&with_own_number(path), ring.capacity())?;
+    let mut modules = Vec::new();
+    encode::modules(&mut modules, &recording::modules());
+    file.append_words(&modules)?;
+    Ok(file)
+}
+
+fn with_own_number(path: &Path) -> PathBuf {
+    let Some(text) = path.to_str() else { return path.to_owned() };
+    text.replace("%p", &std::process::id().to_string()).into()
 }
 
 fn say_on(min_age: Duration, max_bytes: usize) {

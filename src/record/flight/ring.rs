@@ -4,6 +4,9 @@
 //! moves the beginning of the window: from [`Ring::complete_from`] on every event is here, or told as lost. The bound
 //! is the memory itself, heads and padding included (`format::ring`).
 
+use std::io;
+
+use super::file::RingFile;
 use crate::format::ring::{RECORD_HEAD, RecordHead, place, records};
 
 /// Sections, oldest first.
@@ -13,13 +16,29 @@ pub(super) struct Ring {
     oldest: u64,
     end: u64,
     complete_from: u64,
+    /// Where it is written as well.
+    file: Option<RingFile>,
 }
 
 impl Ring {
     /// Of at most `bytes` bytes, for what happens from `start_ticks` on.
     pub(super) fn new(bytes: usize, start_ticks: u64) -> Ring {
         let memory = vec![0; bytes - bytes % RECORD_HEAD].into_boxed_slice();
-        Ring { memory, oldest: 0, end: 0, complete_from: start_ticks }
+        Ring { memory, oldest: 0, end: 0, complete_from: start_ticks, file: None }
+    }
+
+    /// Writes it to a file as well, from now on.
+    pub(super) fn write_through(&mut self, file: RingFile) {
+        self.file = Some(file);
+    }
+
+    pub(super) fn has_file(&self) -> bool {
+        self.file.is_some()
+    }
+
+    /// Bytes that it may hold.
+    pub(super) fn capacity(&self) -> usize {
+        self.memory.len()
     }
 
     /// Takes a section.
@@ -40,21 +59,43 @@ impl Ring {
         while self.held() + head.size() > self.memory.len() {
             self.drop_oldest();
         }
-        let at = self.place(self.end);
-        self.memory[at..at + RECORD_HEAD].copy_from_slice(&head.to_bytes());
-        let at = at + RECORD_HEAD;
+        self.tell_file();
+        let begin = self.place(self.end);
+        self.memory[begin..begin + RECORD_HEAD].copy_from_slice(&head.to_bytes());
+        let at = begin + RECORD_HEAD;
         self.memory[at..at + section.len()].copy_from_slice(section);
+        self.with_file(|file, memory| file.write(begin, &memory[begin..at + section.len()]));
         self.end += head.size() as u64;
+        self.tell_file();
+    }
+
+    /// Appends what events need to the file, if there is one.
+    pub(super) fn append_words(&mut self, sections: &[u8]) {
+        self.with_file(|file, _| file.append_words(sections));
+    }
+
+    fn tell_file(&mut self) {
+        let Ring { oldest, end, complete_from, .. } = *self;
+        self.with_file(|file, _| file.set(oldest, end, complete_from));
+    }
+
+    fn with_file(&mut self, work: impl FnOnce(&mut RingFile, &[u8]) -> io::Result<()>) {
+        let Some(file) = &mut self.file else { return };
+        if let Err(error) = work(file, &self.memory) {
+            crate::status::set("flight recorder's file", format!("off: {error}"));
+            self.file = None;
+        }
     }
 
     /// Drops the oldest sections whose latest event is `old`.
     pub(super) fn expire(&mut self, old: impl Fn(u64) -> bool) {
         while let Some(head) = RecordHead::at(&self.memory, self.oldest).filter(|_| self.held() > 0) {
             if !head.is_filler() && !old(head.last_ticks) {
-                return;
+                break;
             }
             self.drop_oldest();
         }
+        self.tell_file();
     }
 
     fn drop_oldest(&mut self) {

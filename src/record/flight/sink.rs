@@ -1,7 +1,8 @@
 //! The flight recorder as the drain sees it: a sink that takes everything and keeps the newest.
 //!
 //! Events, and the threads that have ended, go into the ring. Stacks and strings don't: the recorder's tables hold them
-//! for the process's life, and a snapshot takes those that its events name.
+//! for the process's life, and a snapshot takes those that its events name. Only the ring's file, if there is one, gets
+//! them as they come, and the names of threads while they live.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -44,11 +45,21 @@ impl Sink for FlightSink {
                     ring.push(section, extent.events, extent.last_ticks);
                 }
                 Section::Threads => ring.push(section, 0, clock::ticks()),
-                _ => {}
+                // It tells of the whole time, the ring of its last part.
+                Section::End => {}
+                _ => ring.append_words(section),
             }
         }
         self.expire(&mut ring);
         Offer::Taken
+    }
+
+    fn wants_the_living(&self) -> bool {
+        lock(&self.ring).has_file()
+    }
+
+    fn offer_living(&mut self, section: &[u8]) {
+        lock(&self.ring).append_words(section);
     }
 
     fn offer_events(&mut self, section: Vec<u8>, extent: Extent) -> Offer {
