@@ -389,6 +389,15 @@ names! {
         /// `posix_spawnp(3)`.
         PosixSpawnp = "posix_spawnp",
     }
+    /// Which of the process's own tables a weight stands in.
+    LiveProfile {
+        /// A newer kymo's table.
+        Unknown = "unknown",
+        /// Of those who waited, where they did.
+        Block = "block",
+        /// Of those who woke them, where they did.
+        Mutex = "mutex",
+    }
     /// Why an event was lost.
     LossReason {
         /// A newer kymo's reason.
@@ -705,6 +714,8 @@ events! {
     45 SpanEnter User { span: Id }
     /// It leaves the span, which goes on.
     46 SpanExit User { span: Id }
+    /// What the process's own contention profile says of a stack at the capture's end: since its rate was first set.
+    47 LiveContention Block { profile: LiveProfile, stack: StackId, contentions: Count, delay: Nanos }
 }
 
 /// Arguments of the longest event.
@@ -754,7 +765,7 @@ mod tests {
             }
             visited += 1;
         }
-        assert_eq!(visited, 46);
+        assert_eq!(visited, 47);
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub mod wire;
 pub use http::{ServeError, Server, router, serve};
 pub use record::flight::{FlightConfig, FlightError, FlightRecorder};
 pub use sources::alloc::{Alloc, HeapCounts, heap_counts, mem_profile_rate, set_mem_profile_rate};
+pub use sources::contention::{set_block_profile_rate, set_mutex_profile_fraction};
 pub use sources::span::{SpanGuard, UserTask};
 #[cfg(feature = "tokio")]
 pub use sources::task::{FutureExt, Traced, spawn, spawn_named};

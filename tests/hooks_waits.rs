@@ -8,7 +8,7 @@ mod recorded;
 mod watched;
 
 use std::cell::UnsafeCell;
-use std::ffi::c_int;
+use std::ffi::{c_int, c_void};
 use std::sync::{Barrier, Condvar, Mutex, RwLock, mpsc};
 use std::time::Duration;
 
@@ -293,6 +293,67 @@ fn a_condition_wakes_who_waits_for_it_and_lets_its_mutex_go() {
     });
     let wait = only_wait(&trace, condition.addr());
     assert_eq!((wait.kind, wait.outcome), (WaitKind::PthreadCond, WaitOutcome::Woken));
+}
+
+/// What a thread that will be cancelled waits for: a condition that nobody signals before that.
+struct Cancelled {
+    mutex: Pthread<libc::pthread_mutex_t>,
+    condition: Pthread<libc::pthread_cond_t>,
+}
+
+/// Only calls what can't panic: a function with something to clean up ends the process when it is cancelled.
+extern "C" fn waits_until_cancelled(of: *mut c_void) -> *mut c_void {
+    let of: *mut Cancelled = of.cast();
+    // SAFETY: `Cancelled` outlives the thread, which is joined; a cell's address is that of what it holds.
+    unsafe {
+        let mutex = (&raw mut (*of).mutex).cast();
+        libc::pthread_mutex_lock(mutex);
+        libc::pthread_cond_wait((&raw mut (*of).condition).cast(), mutex);
+    }
+    std::ptr::null_mut()
+}
+
+/// Whether some thread sleeps in `futex` inside of an object, as the kernel says.
+fn somebody_sleeps_in<T>(object: &Pthread<T>) -> bool {
+    let sleeps = |task: std::fs::DirEntry| {
+        let call = std::fs::read_to_string(task.path().join("syscall")).unwrap_or_default();
+        let addr = call.strip_prefix(&format!("{} 0x", libc::SYS_futex))?.split(' ').next()?;
+        let addr = u64::from_str_radix(addr, 16).ok()?;
+        Some((object.addr()..object.addr() + size_of::<T>() as u64).contains(&addr))
+    };
+    std::fs::read_dir("/proc/self/task").unwrap().any(|task| sleeps(task.unwrap()) == Some(true))
+}
+
+#[test]
+fn a_wait_that_its_thread_is_cancelled_in_ends_and_is_counted_no_more() {
+    watched::in_child(|| {
+        let of = Cancelled {
+            mutex: Pthread::new(libc::PTHREAD_MUTEX_INITIALIZER),
+            condition: Pthread::new(libc::PTHREAD_COND_INITIALIZER),
+        };
+        let ((), trace) = record_unnamed(|| {
+            let (mut thread, argument) = (0, (&raw const of).cast_mut().cast());
+            // SAFETY: the routine takes `of`, which outlives the thread.
+            let made = unsafe {
+                libc::pthread_create(&mut thread, std::ptr::null(), waits_until_cancelled, argument)
+            };
+            assert_eq!(made, 0);
+            while !somebody_sleeps_in(&of.condition) {
+                std::thread::yield_now();
+            }
+            // SAFETY: a thread of our own, joined once.
+            unsafe {
+                assert_eq!(libc::pthread_cancel(thread), 0);
+                assert_eq!(libc::pthread_join(thread, std::ptr::null_mut()), 0);
+            }
+            of.condition.call(libc::pthread_cond_signal);
+        });
+        let waits: Vec<_> = trace.waits.iter().filter(|wait| wait.addr == of.condition.addr()).collect();
+        let [wait] = waits[..] else { panic!("{waits:?}") };
+        assert!(!wait.time.open && wait.outcome == WaitOutcome::Interrupted, "{wait:?}");
+        let woken = trace.wakes.iter().any(|wake| wake.addr == of.condition.addr());
+        assert!(!woken, "nobody waits any more: {:?}", trace.wakes);
+    });
 }
 
 #[test]

@@ -88,6 +88,8 @@ const ANSWERS: &[(&str, &str, u16, &str, &str)] = &[
     ("POST", "trace?seconds=1", 405, TEXT, "Method Not Allowed"),
     ("PUT", "trace", 405, TEXT, "Method Not Allowed"),
     ("OPTIONS", "trace", 405, TEXT, "Method Not Allowed"),
+    ("GET", "block", 200, OCTETS, "block"),
+    ("HEAD", "mutex", 200, OCTETS, "mutex"),
     ("GET", "block?seconds=1", 200, OCTETS, "block-delta"),
     ("GET", "mutex?seconds=1", 200, OCTETS, "mutex-delta"),
     ("HEAD", "mutex?seconds=1000", 200, OCTETS, "mutex-delta"),

@@ -25,8 +25,8 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "http",
         &[
-            "export", "profile", "analysis", "model", "record", "status", "events", "format", "clock",
-            "limits", "wire",
+            "export", "profile", "analysis", "model", "sources", "record", "status", "events", "format",
+            "clock", "limits", "wire",
         ],
     ),
     (
@@ -52,6 +52,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/sources/alloc/counts.rs", "pthread keys: what std has no word for"),
     ("src/sources/alloc/mod.rs", "GlobalAlloc is an unsafe trait"),
     ("src/sources/alloc/told.rs", "runs before main, atfork"),
+    ("src/sources/cancel.rs", "C functions that clean up after a cancelled thread"),
     ("src/sources/descriptors.rs", "paths and addresses that C functions were given"),
     ("src/sources/files.rs", "defines C functions"),
     ("src/sources/interpose.rs", "C symbols, dlsym, errno"),

@@ -16,7 +16,7 @@ use super::{answer, capture, trace};
 use crate::events::{Group, Groups};
 use crate::model::Trace;
 use crate::model::load::load;
-use crate::profile::{Profile, allocs, allocs_delta, block, heap, heap_delta, mutex};
+use crate::profile::{Profile, allocs, allocs_delta, block, heap, heap_delta, live_block, live_mutex, mutex};
 
 /// Derives a profile from a trace.
 type Derive = fn(&Trace) -> Profile;
@@ -59,7 +59,7 @@ pub(super) const PROFILES: &[Served] = &[
         delta: "block-delta",
         groups: Groups::ALL,
         derive: block,
-        live: None,
+        live: Some((Group::Block, live_block)),
     },
     Served {
         name: "heap",
@@ -75,7 +75,7 @@ pub(super) const PROFILES: &[Served] = &[
         delta: "mutex-delta",
         groups: Groups::ALL,
         derive: mutex,
-        live: None,
+        live: Some((Group::Block, live_mutex)),
     },
 ];
 

@@ -8,6 +8,7 @@ use axum::{Router, middleware};
 
 use super::params::Params;
 use super::{answer, capture, flight, index, pprof, status, trace};
+use crate::sources::contention;
 
 /// `/debug/pprof/` and everything below, to be merged into a service's own router, or nested at any prefix.
 ///
@@ -19,6 +20,7 @@ use super::{answer, capture, flight, index, pprof, status, trace};
 /// let app: axum::Router = app.merge(kymo::router()); // or .nest("/internal", kymo::router())
 /// ```
 pub fn router() -> Router {
+    contention::serve();
     let router = Router::new()
         .route("/debug/pprof", any(to_index))
         .route("/debug/pprof/", any(get_index))

@@ -29,7 +29,8 @@ mod track;
 mod window;
 
 use crate::events::{
-    Call, Fd, LossReason, PollOutcome, StackId, StrId, TaskId, TaskOutcome, ThreadId, WaitKind, WaitOutcome,
+    Call, Fd, LiveProfile, LossReason, PollOutcome, StackId, StrId, TaskId, TaskOutcome, ThreadId, WaitKind,
+    WaitOutcome,
 };
 
 /// Nanoseconds from the capture's start.
@@ -391,6 +392,19 @@ pub struct Loss {
     pub count: u64,
 }
 
+/// What one of the process's own contention profiles holds for a stack: since its rate was first set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Contended {
+    /// Which profile.
+    pub profile: LiveProfile,
+    /// Where.
+    pub stack: StackId,
+    /// How many waits.
+    pub contentions: u64,
+    /// How long all together.
+    pub delay_ns: u64,
+}
+
 /// What a trace says of itself.
 #[derive(Debug, Clone, Default)]
 pub struct Info {
@@ -437,6 +451,8 @@ pub struct Trace {
     pub waits: Vec<Wait>,
     /// Wakes of waiting threads by time.
     pub wakes: Vec<Wake>,
+    /// What the process's own contention profiles held at the capture's end.
+    pub contended: Vec<Contended>,
     /// Hooked calls by begin.
     pub calls: Vec<CallSpan>,
     /// Workers' idle times by begin.

@@ -7,8 +7,8 @@
 use super::ids::IdMap;
 use super::tasks::TaskTrack;
 use super::threads::{Inside, ThreadTrack};
-use super::{Interval, Ns, Park, Task, TaskIndex, Thread, ThreadIndex, Trace, Wake};
-use crate::events::{Event, TaskId, ThreadId};
+use super::{Contended, Interval, Ns, Park, Task, TaskIndex, Thread, ThreadIndex, Trace, Wake};
+use crate::events::{Event, LiveContention, TaskId, ThreadId};
 
 /// Builds a [`Trace`] from events in time order. Times count from the first event or the capture's start, whichever
 /// is earlier.
@@ -58,6 +58,7 @@ impl Builder {
             Event::ProcessMemory(memory) => return self.trace.memory.process_counted(at, memory),
             Event::LiveHeap(live) => return self.trace.memory.told_heap(live),
             Event::HeapSampling(sampling) => return self.trace.memory.told_sampling(sampling),
+            Event::LiveContention(live) => return self.trace.contended.push(contended(live)),
             _ => {}
         }
         let thread = self.thread(id);
@@ -193,6 +194,11 @@ impl Builder {
         }
         self.trace
     }
+}
+
+fn contended(live: LiveContention) -> Contended {
+    let LiveContention { profile, stack, contentions, delay } = live;
+    Contended { profile, stack, contentions: contentions.0, delay_ns: delay.0 }
 }
 
 /// Ends an interval whose end was seen; one whose beginning was not stays open.

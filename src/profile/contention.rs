@@ -6,8 +6,10 @@
 use super::Profile;
 use super::build::{Builder, Place, text};
 use crate::analysis::contention::{Contention, blame, blocked};
-use crate::events::StackId;
+use crate::analysis::waiting;
+use crate::events::{LiveProfile, StackId};
 use crate::model::Trace;
+use crate::model::machinery::LockKind;
 
 /// Where threads and tasks waited for locks, conditions, channels and each other.
 ///
@@ -28,6 +30,28 @@ pub fn mutex(trace: &Trace) -> Profile {
     add(trace, blame.held, "[no stack]", &mut builder);
     add(trace, blame.handing_over, "[woken, not yet running]", &mut builder);
     add(trace, blame.unexplained, "[unlock not seen]", &mut builder);
+    builder.finish()
+}
+
+/// The block profile that the process itself has kept, since its rate was first set; empty if it kept none.
+pub fn live_block(trace: &Trace) -> Profile {
+    live(trace, LiveProfile::Block, waiting::is_blocking)
+}
+
+/// The mutex profile that the process itself has kept. What was nobody's is not in it.
+pub fn live_mutex(trace: &Trace) -> Profile {
+    live(trace, LiveProfile::Mutex, LockKind::is_lock)
+}
+
+fn live(trace: &Trace, profile: LiveProfile, is_of_it: fn(LockKind) -> bool) -> Profile {
+    let mut builder = Builder::contentions(trace);
+    for weight in trace.contended.iter().filter(|weight| weight.profile == profile) {
+        let waiting = trace.stacks.wait_kind(weight.stack);
+        if is_of_it(waiting) {
+            let weights = [weight.contentions as f64, weight.delay_ns as f64];
+            builder.add(&Place::Stack(weight.stack), vec![text("lock", waiting.word())], weights);
+        }
+    }
     builder.finish()
 }
 

@@ -13,7 +13,7 @@ mod encode;
 mod folded;
 mod heap;
 
-pub use contention::{block, mutex};
+pub use contention::{block, live_block, live_mutex, mutex};
 pub use decode::DecodeError;
 pub use heap::{allocs, allocs_delta, heap, heap_delta};
 

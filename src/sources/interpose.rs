@@ -227,7 +227,7 @@ pub(super) unsafe extern "C-unwind" fn syscall() -> c_long {
         "jz 3f",
         "jmp rax",
         "2:",
-        "test dword ptr [rip + {enabled}], {block}",
+        "test dword ptr [rip + {enabled}], {waits}",
         "jz 1b",
         "jmp {futex}",
         // Called before `.init_array`: look it up, with the arguments kept and the stack aligned.
@@ -252,7 +252,7 @@ pub(super) unsafe extern "C-unwind" fn syscall() -> c_long {
         real = sym REAL_SYSCALL,
         function = const std::mem::offset_of!(Real, function),
         enabled = sym record::ENABLED,
-        block = const Group::Block.bit(),
+        waits = const record::WAITS,
         futex = sym super::locks::futex,
         find = sym find_syscall,
     )
@@ -278,7 +278,9 @@ pub(super) unsafe extern "C-unwind" fn syscall() -> c_long {
         "2:",
         "adrp x9, {enabled}",
         "ldr w9, [x9, :lo12:{enabled}]",
-        "tst w9, {block}",
+        "mov w10, {waits_low}",
+        "movk w10, {waits_high}, lsl 16",
+        "tst w9, w10",
         "b.eq 1b",
         "b {futex}",
         // Called before `.init_array`: look it up, with the arguments kept.
@@ -299,7 +301,8 @@ pub(super) unsafe extern "C-unwind" fn syscall() -> c_long {
         real = sym REAL_SYSCALL,
         function = const std::mem::offset_of!(Real, function),
         enabled = sym record::ENABLED,
-        block = const Group::Block.bit(),
+        waits_low = const record::WAITS & 0xffff,
+        waits_high = const record::WAITS >> 16,
         futex = sym super::locks::futex,
         find = sym find_syscall,
     )

@@ -7,8 +7,7 @@
 //!
 //! A wake is stamped before the call, since the woken may run before it returns, and told only when it woke somebody:
 //! a futex says how many. A pthread unlock does not, so waits for those are counted, by address, and a wake is told
-//! when somebody waits; its number is then the most that can have been woken. A thread that is cancelled while it waits
-//! for a condition stays counted: later signals of that condition are told though nobody waits.
+//! when somebody waits; its number is then the most that can have been woken.
 
 #![allow(unsafe_code, reason = "defines C functions")]
 
@@ -17,11 +16,22 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use libc::{clockid_t, pthread_cond_t, pthread_mutex_t, pthread_rwlock_t, pthread_t, sem_t, timespec};
 
+use super::cancel::cancellable;
+use super::contention;
 use super::interpose::{REAL_SYSCALL, Real, c_name, keeping_errno};
+use super::waiters::Place;
 use crate::clock;
-use crate::events::{Addr, Count, Group, WaitBegin, WaitEnd, WaitKind, WaitOutcome, Wake};
+use crate::events::{Addr, Count, Group, StackId, WaitBegin, WaitEnd, WaitKind, WaitOutcome, Wake};
 use crate::limits::{WAIT_COUNTERS, WAIT_STACK_NS};
 use crate::record;
+
+/// A wait that has begun. Plain data: see [`cancellable`].
+#[derive(Clone, Copy)]
+struct Begun {
+    addr: usize,
+    begin: u64,
+    place: Option<Place>,
+}
 
 /// Records a wait around the real call; `error` reads what it returned, given the errno that it left.
 #[inline(always)]
@@ -31,19 +41,50 @@ fn waited<R: Copy>(
     real: impl FnOnce() -> R,
     error: impl FnOnce(R, c_int) -> c_int,
 ) -> R {
-    let begin = clock::ticks();
-    keeping_errno(|_| record::emit_at(begin, WaitBegin { kind, addr: Addr(addr as u64) }));
+    let wait = keeping_errno(|_| begin(kind, addr));
     let result = real();
+    keeping_errno(|errno| end(&wait, outcome_of(error(result, errno))));
+    result
+}
+
+/// The same for one in which a thread may be cancelled.
+#[inline(always)]
+fn waited_cancellably<R: Copy>(
+    kind: WaitKind,
+    addr: usize,
+    real: impl FnOnce() -> R,
+    error: impl FnOnce(R, c_int) -> c_int,
+) -> R {
+    unsafe extern "C-unwind" fn cancelled(wait: *mut c_void) {
+        // SAFETY: `cancellable` hands on what it was given, whose frame is just being unwound.
+        let wait = unsafe { &*wait.cast::<Begun>() };
+        end(wait, WaitOutcome::Interrupted);
+    }
+    let wait = keeping_errno(|_| begin(kind, addr));
+    let result = cancellable(&wait, cancelled, real);
+    keeping_errno(|errno| end(&wait, outcome_of(error(result, errno))));
+    result
+}
+
+fn begin(kind: WaitKind, addr: usize) -> Begun {
+    let begin = clock::ticks();
+    if record::enabled(Group::Block) {
+        record::emit_at(begin, WaitBegin { kind, addr: Addr(addr as u64) });
+    }
+    Begun { addr, begin, place: contention::wait_begins(addr, begin) }
+}
+
+#[inline(always)]
+fn end(wait: &Begun, outcome: WaitOutcome) {
+    let end = clock::ticks();
+    let mut stack = StackId(0);
     // If the capture has ended meanwhile, nobody wants the rest.
     if record::enabled(Group::Block) {
-        keeping_errno(|errno| {
-            let end = clock::ticks();
-            let outcome = outcome_of(error(result, errno));
-            let stack = record::stack_if_lasted(begin, end, WAIT_STACK_NS);
-            record::emit_at(end, WaitEnd { outcome, stack });
-        });
+        stack = record::stack_if_lasted(wait.begin, end, WAIT_STACK_NS);
+        record::emit_at(end, WaitEnd { outcome, stack });
     }
-    result
+    let woken = outcome == WaitOutcome::Woken;
+    contention::wait_ends(wait.place, wait.addr, (wait.begin, end), woken, stack);
 }
 
 fn outcome_of(error: c_int) -> WaitOutcome {
@@ -57,11 +98,19 @@ fn outcome_of(error: c_int) -> WaitOutcome {
     }
 }
 
-/// Records that this thread woke waiters at `at`; the stack is taken now.
-fn woke(at: u64, addr: usize, woken: u64) {
+/// Does `real`, which wakes as many as it returns, if any.
+fn waking(addr: usize, real: impl FnOnce() -> Option<u64>) {
+    let at = clock::ticks();
+    // Before the call: whoever is woken may have gone on when it returns.
+    let ending = contention::wake_begins(addr, at);
+    let Some(woken) = real() else { return };
     keeping_errno(|_| {
-        let stack = record::stack();
-        record::emit_at(at, Wake { addr: Addr(addr as u64), woken: Count(woken), stack });
+        let mut stack = StackId(0);
+        if record::enabled(Group::Block) {
+            stack = record::stack();
+            record::emit_at(at, Wake { addr: Addr(addr as u64), woken: Count(woken), stack });
+        }
+        contention::woke(ending, at, woken, stack);
     });
 }
 
@@ -92,20 +141,20 @@ pub(super) unsafe extern "C-unwind" fn futex(
             waited(WaitKind::Futex, addr.addr(), real, |result, errno| if result == -1 { errno } else { 0 })
         }
         libc::FUTEX_WAKE | libc::FUTEX_WAKE_BITSET | libc::FUTEX_WAKE_OP => {
-            let at = clock::ticks();
-            let woken = real();
-            if woken > 0 {
-                woke(at, addr.addr(), woken as u64);
-            }
+            let mut woken = 0;
+            waking(addr.addr(), || {
+                woken = real();
+                (woken > 0).then_some(woken as u64)
+            });
             woken
         }
         // It is only called when somebody waits, and says nothing but whether it went well.
         libc::FUTEX_UNLOCK_PI => {
-            let at = clock::ticks();
-            let failed = real();
-            if failed == 0 {
-                woke(at, addr.addr(), 1);
-            }
+            let mut failed = 0;
+            waking(addr.addr(), || {
+                failed = real();
+                (failed == 0).then_some(1)
+            });
             failed
         }
         _ => real(),
@@ -125,7 +174,7 @@ macro_rules! waits {
                 type Function = unsafe extern "C-unwind" fn($($type),*) -> c_int;
                 // SAFETY: dlsym(3) found the function of this name, whose signature this is.
                 let function = unsafe { std::mem::transmute::<*mut c_void, Function>(real::$name.get()) };
-                if !record::enabled(Group::Block) {
+                if !record::waits_watched() {
                     // SAFETY: the caller's arguments, unchanged.
                     return unsafe { function($($arg),*) };
                 }
@@ -201,7 +250,7 @@ waits! {
 
     /// pthread_join(3)
     fn pthread_join(thread: pthread_t, result: *mut *mut c_void)
-        |real| waited(WaitKind::Join, thread as usize, real, |error, _| error);
+        |real| waited_cancellably(WaitKind::Join, thread as usize, real, |error, _| error);
 }
 
 static TRY_MUTEX: Real = Real::new(c"pthread_mutex_trylock");
@@ -228,7 +277,7 @@ fn waited_for_condition(
 ) -> c_int {
     // It lets the mutex go inside, where no hook sees it.
     wakes(mutex, 1, || 0);
-    waited_counted(WaitKind::PthreadCond, cond, real)
+    counted(cond, || waited_cancellably(WaitKind::PthreadCond, cond.addr(), real, |error, _| error))
 }
 
 /// sem_trywait(3) says by errno that there is none; if waiting then succeeds, errno is as it was.
@@ -236,20 +285,27 @@ fn waited_for_semaphore(semaphore: *mut sem_t, real: impl FnOnce() -> c_int) -> 
     if keeping_errno(|_| tried(&TRY_SEMAPHORE, semaphore, || 0)) == 0 {
         return 0;
     }
-    let waiting = counter(semaphore);
-    waiting.fetch_add(1, Ordering::Relaxed);
     let error = |result, errno| if result == -1 { errno } else { 0 };
-    let result = waited(WaitKind::Semaphore, semaphore.addr(), real, error);
-    waiting.fetch_sub(1, Ordering::Relaxed);
-    result
+    counted(semaphore, || waited_cancellably(WaitKind::Semaphore, semaphore.addr(), real, error))
 }
 
 /// Records a wait for a pthread lock, which counts as waited for meanwhile.
 #[inline(always)]
 fn waited_counted<T>(kind: WaitKind, lock: *mut T, real: impl FnOnce() -> c_int) -> c_int {
+    counted(lock, || waited(kind, lock.addr(), real, |error, _| error))
+}
+
+/// Does `wait` while a lock counts as waited for, also when its thread is cancelled meanwhile.
+#[inline(always)]
+fn counted<T>(lock: *mut T, wait: impl FnOnce() -> c_int) -> c_int {
+    unsafe extern "C-unwind" fn cancelled(waiting: *mut c_void) {
+        // SAFETY: `cancellable` hands on what it was given: a reference to a counter, whose frame is being unwound.
+        let waiting = unsafe { *waiting.cast::<&'static AtomicU32>() };
+        waiting.fetch_sub(1, Ordering::Relaxed);
+    }
     let waiting = counter(lock);
     waiting.fetch_add(1, Ordering::Relaxed);
-    let result = waited(kind, lock.addr(), real, |error, _| error);
+    let result = cancellable(&waiting, cancelled, wait);
     waiting.fetch_sub(1, Ordering::Relaxed);
     result
 }
@@ -262,11 +318,11 @@ fn wakes<T>(lock: *mut T, most: c_uint, real: impl FnOnce() -> c_int) -> c_int {
     if waiting == 0 {
         return real();
     }
-    let at = clock::ticks();
-    let result = real();
-    if result == 0 {
-        woke(at, lock.addr(), waiting.min(most).into());
-    }
+    let mut result = 0;
+    waking(lock.addr(), || {
+        result = real();
+        (result == 0).then(|| waiting.min(most).into())
+    });
     result
 }
 

@@ -8,6 +8,10 @@
 
 pub mod alloc;
 #[cfg(hooked)]
+mod cancel;
+#[cfg_attr(not(hooked), allow(dead_code, reason = "only hooks tell of waits"))]
+pub(crate) mod contention;
+#[cfg(hooked)]
 mod descriptors;
 #[cfg(hooked)]
 mod files;
@@ -33,5 +37,7 @@ pub mod tokio;
 pub mod tracing;
 #[cfg(not(hooked))]
 mod unhooked;
+#[cfg_attr(not(hooked), allow(dead_code, reason = "only hooks tell of waits"))]
+mod waiters;
 #[cfg(feature = "tokio")]
 mod waker;
