@@ -158,6 +158,14 @@ fn random() -> f64 {
     (bits ^ bits >> 31) as f64 / 2_f64.powi(64)
 }
 
+/// Does something that may allocate and is not the program's doing: none of that is sampled.
+pub(super) fn unsampled<R>(work: impl FnOnce() -> R) -> R {
+    let before = SAMPLING.replace(true);
+    let result = work();
+    SAMPLING.set(before);
+    result
+}
+
 /// Looks at an allocation: where it was made, and for how much it stands.
 fn take_sample(place: *mut u8, size: usize) {
     if SAMPLING.replace(true) {

@@ -24,7 +24,7 @@ extern "C" fn init() {
     unsafe { libc::pthread_atfork(None, None, Some(sampler::switch_off)) };
     switches::on_drain(tell_counters);
     switches::on_end(tell_heap);
-    match record::prepare() {
+    match sampler::unsampled(record::prepare) {
         Ok(()) => status::set("allocations", "on"),
         Err(error) => status::set("allocations", format!("on, without stacks: {error}")),
     }

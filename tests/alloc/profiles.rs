@@ -1,0 +1,89 @@
+//! The profiles name who allocates: over HTTP, and from a trace.
+
+use kymo::profile::{Profile, Sample};
+
+use crate::served;
+use crate::watched::in_child;
+
+const ALLOC_SPACE: usize = 1;
+const INUSE_OBJECTS: usize = 2;
+const INUSE_SPACE: usize = 3;
+
+/// A profile that a service gives.
+fn profile(server: &kymo::Server, path: &str) -> Profile {
+    let answer = served::get(server.address(), &format!("/debug/pprof/{path}"));
+    assert_eq!(answer.status, 200, "{path}: {}", String::from_utf8_lossy(&answer.body));
+    Profile::decode(&answer.body).unwrap()
+}
+
+/// Values of samples whose stack has a function, summed.
+fn of(profile: &Profile, function: &str, sample_type: usize) -> i64 {
+    let has = |sample: &&Sample| profile.frames(sample).any(|frame| frame.function.contains(function));
+    profile.samples.iter().filter(has).map(|sample| sample.values[sample_type]).sum()
+}
+
+#[inline(never)]
+fn leaks(times: usize) -> Vec<Vec<u8>> {
+    (0..times).map(|_| vec![7; 4096]).collect()
+}
+
+#[inline(never)]
+fn works(times: usize) {
+    (0..times).for_each(|_| drop(std::hint::black_box(vec![7_u8; 4096])));
+}
+
+#[inline(never)]
+fn frees(kept: Vec<Vec<u8>>) {
+    drop(kept);
+}
+
+#[test]
+fn a_planted_leak_is_first_in_the_heap_profile() {
+    in_child(|| {
+        let server = kymo::serve("127.0.0.1:0").unwrap();
+        kymo::set_mem_profile_rate(64 * 1024);
+        let leaked = leaks(10_000);
+        works(20_000);
+        let heap = profile(&server, "heap");
+        let types: Vec<_> = heap.sample_types.iter().map(|kind| (&*kind.kind, &*kind.unit)).collect();
+        let (objects, space) = (("alloc_objects", "count"), ("alloc_space", "bytes"));
+        assert_eq!(types, [objects, space, ("inuse_objects", "count"), ("inuse_space", "bytes")]);
+        assert_eq!((&*heap.default_sample_type, heap.period), ("inuse_space", 64 * 1024));
+        assert_eq!((&*heap.period_type.kind, &*heap.period_type.unit), ("space", "bytes"));
+        let first: Vec<_> = heap.frames(&heap.samples[0]).map(|frame| frame.function.clone()).collect();
+        assert!(first.iter().any(|function| function.contains("profiles::leaks")), "{first:?}");
+        assert!(!first[0].contains("kymo::") && !first[0].contains("alloc::alloc"), "{first:?}");
+        // 640 samples: five standard deviations are a fifth.
+        let (live, truth) = (of(&heap, "profiles::leaks", INUSE_SPACE) as f64, 4096.0 * 10_000.0);
+        assert!((live / truth - 1.0).abs() < 0.2, "{live} of {truth}");
+        assert_eq!(of(&heap, "profiles::works", INUSE_SPACE), 0);
+        let allocs = profile(&server, "allocs");
+        assert_eq!(allocs.default_sample_type, "alloc_space");
+        let first: Vec<_> = allocs.frames(&allocs.samples[0]).map(|frame| frame.function.clone()).collect();
+        assert!(first.iter().any(|function| function.contains("profiles::works")), "{first:?}");
+        drop(leaked);
+    });
+}
+
+#[test]
+fn a_profile_of_some_seconds_is_of_those() {
+    in_child(|| {
+        kymo::set_mem_profile_rate(1);
+        let before = leaks(100);
+        let ((), trace) = crate::recorded::record(|| {
+            frees(before);
+            std::mem::forget(leaks(30));
+            works(50);
+        });
+        let heap = kymo::profile::heap_delta(&trace);
+        assert_eq!(of(&heap, "profiles::leaks", INUSE_OBJECTS), 31 - 101, "with the lists themselves");
+        assert_eq!(of(&heap, "profiles::works", ALLOC_SPACE), 50 * 4096);
+        assert_eq!(of(&heap, "profiles::works", INUSE_SPACE), 0);
+        let freed = trace.memory.frees.iter().filter(|free| {
+            let has =
+                |stack, name: &str| trace.stacks.frames(stack).any(|frame| frame.function.contains(name));
+            has(free.stack, "profiles::frees") && has(free.allocated_at, "profiles::leaks")
+        });
+        assert_eq!(freed.count(), 101, "a free says where it was allocated, and where freed");
+    });
+}
