@@ -96,6 +96,19 @@ pub const LIVE_SAMPLES: usize = 256 * 1024;
 /// Counters in front of the table of sampled allocations, one for each 64 bytes of 64 MiB of addresses, then from the
 /// beginning again. Those that share one cost each other's frees a look into the table.
 pub const LIVE_FILTER: usize = 1024 * 1024;
+/// CPU samples that a capture may ask for in each second that a thread runs. More: 400. The kernel looks at CPU timers
+/// once in each of its ticks (100 to 1000 a second), so more would not come.
+pub const CPU_HZ: u32 = 1000;
+
+/// Periods that one CPU sample may stand for. More: its thread had blocked the signal, or was not let run; what is
+/// beyond is told without a stack, since the time was not spent where the signal arrived at last.
+pub const CPU_SAMPLE_PERIODS: u64 = 25;
+
+/// Looks for new threads take at most one part in this many of the time. Their hook finds most of them at once.
+pub const CPU_LOOK_SHARE: u32 = 500;
+
+/// Threads whose signal masks are read in one look, 15 µs each. More threads: their turn comes in a later look.
+pub const CPU_MASKS: usize = 8;
 
 /// Captures that may overlap. More: refused with a typed error (HTTP: 429).
 pub const CAPTURES: usize = 16;

@@ -36,6 +36,8 @@ enum Kind {
     Allocs,
     /// Who allocated during the trace
     Alloc,
+    /// Who used CPUs, and where: of a trace that has CPU samples
+    Cpu,
 }
 
 /// Does it.
@@ -47,6 +49,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Kind::Heap => ("heap", profile::heap(&trace)),
         Kind::Allocs => ("allocs", profile::allocs(&trace)),
         Kind::Alloc => ("alloc", profile::allocs_delta(&trace)),
+        Kind::Cpu => ("cpu", profile::cpu(&trace)),
     };
     let extension = if args.folded { "folded" } else { "pb.gz" };
     let path = args.output.clone().unwrap_or_else(|| format!("{name}.{extension}").into());

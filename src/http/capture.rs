@@ -87,6 +87,24 @@ pub(super) enum RecordError {
     Panicked,
 }
 
+/// What to record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// For how long.
+    pub(super) length: Duration,
+    /// Which events.
+    pub(super) groups: Groups,
+    /// CPU samples for each second that a thread runs.
+    pub(super) cpu_hz: u32,
+}
+
+impl Asked {
+    /// All events.
+    pub(super) fn everything(length: Duration, cpu_hz: u32) -> Asked {
+        Asked { length, groups: Groups::ALL, cpu_hz }
+    }
+}
+
 /// A trace while it is recorded.
 #[derive(Debug)]
 pub(super) struct Stream {
@@ -100,12 +118,12 @@ pub(super) struct Stream {
 ///
 /// # Errors
 /// [`RecordError`].
-pub(super) async fn stream(length: Duration) -> Result<Stream, RecordError> {
+pub(super) async fn stream(asked: Asked) -> Result<Stream, RecordError> {
     let (asker, stops) = Asker::new()?;
     let (sink, sections) = sections(READER_LAG_BYTES);
     let (started, starts) = oneshot::channel();
     apart("kymo-capture", move || {
-        run(Groups::ALL, length, Box::new(sink), &stops, |result| drop(started.send(result)));
+        run(asked, Box::new(sink), &stops, |result| drop(started.send(result)));
     })?;
     starts.await.map_err(|_| RecordError::Panicked)??;
     Ok(Stream { asker, sections })
@@ -124,14 +142,14 @@ pub(super) struct Recorded {
 ///
 /// # Errors
 /// [`RecordError`].
-pub(super) async fn in_memory(groups: Groups, length: Duration) -> Result<Recorded, RecordError> {
+pub(super) async fn in_memory(asked: Asked) -> Result<Recorded, RecordError> {
     let (asker, stops) = Asker::new()?;
     let memory = Memory { kept: MemorySink::new(IN_PROCESS_TRACE_BYTES), stop: asker.stop.clone() };
     let kept = memory.kept.clone();
     let (done, recorded) = oneshot::channel();
     apart("kymo-capture", move || {
         let mut started = Ok(());
-        let stopped = run(groups, length, Box::new(memory), &stops, |result| started = result);
+        let stopped = run(asked, Box::new(memory), &stops, |result| started = result);
         let cut_after = stopped.filter(|(stop, _)| *stop == Stop::Full).map(|(_, after)| after);
         let answer = started.map(|()| Recorded { bytes: kept.take(), cut_after });
         // Nobody waits any more: the client has left.
@@ -156,13 +174,13 @@ pub(super) fn apart(name: &str, work: impl FnOnce() + Send + 'static) -> std::io
 
 /// A capture from start to end: what ended it before its time, and when.
 fn run(
-    groups: Groups,
-    length: Duration,
+    asked: Asked,
     sink: Box<dyn Sink>,
     stops: &Receiver<Stop>,
     started: impl FnOnce(Result<(), CaptureError>),
 ) -> Option<(Stop, Duration)> {
-    let options = CaptureOptions { groups, cpu_hz: 0, sink, resolver: Some(resolve) };
+    let Asked { length, groups, cpu_hz } = asked;
+    let options = CaptureOptions { groups, cpu_hz, sink, resolver: Some(resolve) };
     let capture = match Capture::start(options) {
         Ok(capture) => capture,
         Err(error) => {

@@ -1,9 +1,14 @@
 //! What a request asks for, by Go's rules: the first value of a name counts, and what can't be read is a default or
 //! Go's own error.
+//!
+//! Does not know what is recorded for it: `pprof` and `trace` do.
 
 use std::time::Duration;
 
-use crate::limits::CAPTURE_SECONDS;
+use crate::limits::{CAPTURE_SECONDS, CPU_HZ};
+
+/// CPU samples for each second that a thread runs, where nothing else is asked for. Go's.
+pub(super) const SAMPLE_HZ: u32 = 100;
 
 /// The parameters of a request's query.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,6 +34,8 @@ pub(super) enum BadParam {
     SecondsWithDebug,
     #[error("invalid value for \"seconds\" - must be at most {CAPTURE_SECONDS}")]
     TooLong,
+    #[error("invalid value for \"hz\" - must be a number from {least} to {CPU_HZ}")]
+    Rate { least: u32 },
     #[error("invalid value for \"format\" - must be kymo, perfetto or chrome")]
     Format,
 }
@@ -59,6 +66,23 @@ impl Params {
                     return Err(BadParam::SecondsWithDebug);
                 }
                 length(seconds as f64).map(Some)
+            }
+        }
+    }
+
+    /// The length of a CPU profile: whole seconds; 30 where it is missing, not above 0 or not a number, as in Go.
+    pub(super) fn profile_length(&self) -> Result<Duration, BadParam> {
+        let seconds = self.first("seconds").parse::<u64>().ok().filter(|seconds| *seconds > 0);
+        length(seconds.unwrap_or(30) as f64)
+    }
+
+    /// CPU samples for each second that a thread runs; 100 where it is missing, as in Go.
+    pub(super) fn cpu_hz(&self, least: u32) -> Result<u32, BadParam> {
+        match self.first("hz") {
+            "" => Ok(SAMPLE_HZ),
+            hz => {
+                let hz = hz.parse::<u32>().ok().filter(|hz| (least..=CPU_HZ).contains(hz));
+                hz.ok_or(BadParam::Rate { least })
             }
         }
     }
@@ -133,6 +157,27 @@ mod tests {
         ] {
             assert_eq!(params(query).delta_length(), length, "{query}");
         }
+    }
+
+    #[test]
+    fn a_cpu_profile_lasts_what_go_would_make_it_last() {
+        for (query, seconds) in
+            [("", 30), ("seconds=", 30), ("seconds=5", 5), ("seconds=0", 30), ("seconds=0.5", 30)]
+        {
+            assert_eq!(params(query).profile_length(), Ok(Duration::from_secs(seconds)), "{query}");
+        }
+        assert_eq!(params("seconds=3601").profile_length(), Err(BadParam::TooLong));
+    }
+
+    #[test]
+    fn a_rate_is_one_that_the_kernel_may_keep() {
+        for (query, hz) in [("", 100), ("hz=250", 250), ("hz=1000", 1000), ("hz=0", 0)] {
+            assert_eq!(params(query).cpu_hz(0), Ok(hz), "{query}");
+        }
+        for query in ["hz=1001", "hz=-1", "hz=fast"] {
+            assert_eq!(params(query).cpu_hz(0), Err(BadParam::Rate { least: 0 }), "{query}");
+        }
+        assert!(params("hz=0").cpu_hz(1).is_err(), "a profile without samples is none");
     }
 
     #[test]

@@ -11,12 +11,15 @@ use axum::http::{Method, StatusCode};
 use axum::response::Response;
 use tokio::sync::oneshot;
 
-use super::params::Params;
+use super::capture::Asked;
+use super::params::{BadParam, Params};
 use super::{answer, capture, trace};
 use crate::events::{Group, Groups};
 use crate::model::Trace;
 use crate::model::load::load;
-use crate::profile::{Profile, allocs, allocs_delta, block, heap, heap_delta, live_block, live_mutex, mutex};
+use crate::profile::{
+    Profile, allocs, allocs_delta, block, cpu, heap, heap_delta, live_block, live_mutex, mutex,
+};
 
 /// Derives a profile from a trace.
 type Derive = fn(&Trace) -> Profile;
@@ -31,6 +34,8 @@ pub(super) struct Served {
     delta: &'static str,
     /// The events of some seconds that it is derived from.
     groups: Groups,
+    /// It is derived from CPU samples: `seconds` has a default, and there is `hz`.
+    sampled: bool,
     /// Derives it from them.
     derive: Derive,
     /// The events that say what the process has kept until now, and what they come to.
@@ -38,8 +43,17 @@ pub(super) struct Served {
 }
 
 impl Served {
-    fn file(&self, length: Option<Duration>) -> &'static str {
-        if length.is_some() { self.delta } else { self.name }
+    /// What is asked for; none where it is what the process has kept until now.
+    fn asks(&self, params: &Params) -> Result<Option<Asked>, BadParam> {
+        let (length, cpu_hz) = match self.sampled {
+            true => (Some(params.profile_length()?), params.cpu_hz(1)?),
+            false => (params.delta_length()?, 0),
+        };
+        Ok(length.map(|length| Asked { length, groups: self.groups, cpu_hz }))
+    }
+
+    fn file(&self, asked: Option<Asked>) -> &'static str {
+        if asked.is_some() { self.delta } else { self.name }
     }
 }
 
@@ -50,6 +64,7 @@ pub(super) const PROFILES: &[Served] = &[
         about: "Who has allocated since the process began: objects and bytes, sampled.",
         delta: "allocs-delta",
         groups: Groups::NONE.with(Group::Memory),
+        sampled: false,
         derive: allocs_delta,
         live: Some((Group::Memory, allocs)),
     },
@@ -58,6 +73,7 @@ pub(super) const PROFILES: &[Served] = &[
         about: "Who waited for locks, channels and other threads, and where: contentions and time.",
         delta: "block-delta",
         groups: Groups::ALL,
+        sampled: false,
         derive: block,
         live: Some((Group::Block, live_block)),
     },
@@ -66,6 +82,7 @@ pub(super) const PROFILES: &[Served] = &[
         about: "Who has allocated what lives: objects and bytes, sampled.",
         delta: "heap-delta",
         groups: Groups::NONE.with(Group::Memory),
+        sampled: false,
         derive: heap_delta,
         live: Some((Group::Memory, heap)),
     },
@@ -74,8 +91,18 @@ pub(super) const PROFILES: &[Served] = &[
         about: "Who held the locks that others waited for, and where: contentions and time.",
         delta: "mutex-delta",
         groups: Groups::ALL,
+        sampled: false,
         derive: mutex,
         live: Some((Group::Block, live_mutex)),
+    },
+    Served {
+        name: "profile",
+        about: "Who used CPUs, and where: samples and time; hz= says how many in a second of a thread's time.",
+        delta: "profile",
+        groups: Groups::NONE.with(Group::Cpu).with(Group::Thread).with(Group::Task),
+        sampled: true,
+        derive: cpu,
+        live: None,
     },
 ];
 
@@ -88,26 +115,27 @@ pub(super) async fn answer(method: &Method, name: &str, params: &Params) -> Resp
     let Some(served) = PROFILES.iter().find(|served| served.name == name) else {
         return answer::error(StatusCode::NOT_FOUND, "Unknown profile");
     };
-    match params.delta_length() {
+    match served.asks(params) {
         Err(bad) => answer::error(StatusCode::BAD_REQUEST, &bad.to_string()),
         Ok(None) if served.live.is_none() => {
             let why =
                 format!("{name} needs seconds=N: it is derived from what happens in the next N seconds");
             answer::error(StatusCode::BAD_REQUEST, &why)
         }
-        Ok(length) if method == Method::HEAD => answer::download(served.file(length), Body::empty()),
-        Ok(length) => derived(served, length).await,
+        Ok(asked) if method == Method::HEAD => answer::download(served.file(asked), Body::empty()),
+        Ok(asked) => derived(served, asked).await,
     }
 }
 
 /// Records and derives a profile, on a thread that may take its time: what happens in some seconds, or what the process
 /// has kept until now, of which a capture learns at its end.
-async fn derived(served: &'static Served, length: Option<Duration>) -> Response {
-    let (groups, derive) = match (length, served.live) {
+async fn derived(served: &'static Served, asked: Option<Asked>) -> Response {
+    let (groups, derive) = match (asked, served.live) {
         (None, Some((group, derive))) => (Groups::NONE.with(group), derive),
         _ => (served.groups, served.derive),
     };
-    let recorded = match capture::in_memory(groups, length.unwrap_or_default()).await {
+    let nothing = Asked { length: Duration::ZERO, groups, cpu_hz: 0 };
+    let recorded = match capture::in_memory(asked.unwrap_or(nothing)).await {
         Ok(recorded) => recorded,
         Err(error) => return trace::refused(&error),
     };
@@ -122,7 +150,7 @@ async fn derived(served: &'static Served, length: Option<Duration>) -> Response 
         return trace::refused(&error.into());
     }
     let mut answer = match profile.await {
-        Ok(Ok(profile)) => answer::download(served.file(length), profile.into()),
+        Ok(Ok(profile)) => answer::download(served.file(asked), profile.into()),
         Ok(Err(error)) => answer::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
         Err(_) => trace::refused(&capture::RecordError::Panicked),
     };

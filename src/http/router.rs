@@ -42,12 +42,11 @@ fn with_viewer(router: Router) -> Router {
 #[cfg(feature = "viewer")]
 fn with_viewer(router: Router) -> Router {
     use super::api::{self, Options, Store};
-    use crate::events::Groups;
     let record: api::Recorder = std::sync::Arc::new(|seconds| {
         Box::pin(async move {
             let length = std::time::Duration::from_secs_f64(seconds);
-            let recorded = capture::in_memory(Groups::ALL, length).await;
-            recorded.map(|recorded| recorded.bytes).map_err(|error| error.to_string())
+            let asked = capture::Asked::everything(length, super::params::SAMPLE_HZ);
+            capture::in_memory(asked).await.map(|recorded| recorded.bytes).map_err(|error| error.to_string())
         })
     });
     let options = Options { record: Some(record), ..Options::default() };

@@ -1,11 +1,10 @@
-//! `…/trace?seconds=5&format=kymo|perfetto|chrome`: this process recorded for a while.
+//! `…/trace?seconds=5&hz=100&format=kymo|perfetto|chrome`: this process recorded for a while.
 //!
 //! kymo's own format is streamed while it is recorded. The others need the whole trace, so their answer begins when the
 //! recording has ended; a trace that ended early for its size says so in the header `X-Kymo-Note`.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
@@ -13,10 +12,9 @@ use axum::response::Response;
 use tokio::sync::oneshot;
 
 use super::answer;
-use super::capture::{self, Asker, RecordError, Recorded, Stream};
+use super::capture::{self, Asked, Asker, RecordError, Recorded, Stream};
 use super::export::{BodyWriter, body};
-use super::params::{Params, TraceFormat};
-use crate::events::Groups;
+use super::params::{BadParam, Params, TraceFormat};
 use crate::export::{chrome, perfetto};
 use crate::limits::IN_PROCESS_TRACE_BYTES;
 use crate::model::Trace;
@@ -32,8 +30,11 @@ const NOTE: HeaderName = HeaderName::from_static("x-kymo-note");
 
 /// Answers `trace`.
 pub(super) async fn answer(method: &Method, params: &Params) -> Response {
-    let asked = params.trace_length().and_then(|length| Ok((length, params.trace_format()?)));
-    let (length, format) = match asked {
+    let asked = || {
+        let asked = Asked::everything(params.trace_length()?, params.cpu_hz(0)?);
+        Ok::<_, BadParam>((asked, params.trace_format()?))
+    };
+    let (asked, format) = match asked() {
         Ok(asked) => asked,
         Err(bad) => return answer::error(StatusCode::BAD_REQUEST, &bad.to_string()),
     };
@@ -41,8 +42,8 @@ pub(super) async fn answer(method: &Method, params: &Params) -> Response {
         return answer::download(file_name(format), Body::empty());
     }
     match format {
-        TraceFormat::Kymo => streamed(length).await,
-        TraceFormat::Perfetto | TraceFormat::Chrome => converted(length, format).await,
+        TraceFormat::Kymo => streamed(asked).await,
+        TraceFormat::Perfetto | TraceFormat::Chrome => converted(asked, format).await,
     }
 }
 
@@ -54,8 +55,8 @@ fn file_name(format: TraceFormat) -> &'static str {
     }
 }
 
-async fn streamed(length: Duration) -> Response {
-    let Stream { asker, sections } = match capture::stream(length).await {
+async fn streamed(asked: Asked) -> Response {
+    let Stream { asker, sections } = match capture::stream(asked).await {
         Ok(stream) => stream,
         Err(error) => return refused(&error),
     };
@@ -80,8 +81,8 @@ impl tokio_stream::Stream for Sections {
     }
 }
 
-async fn converted(length: Duration, format: TraceFormat) -> Response {
-    let recorded = match capture::in_memory(Groups::ALL, length).await {
+async fn converted(asked: Asked, format: TraceFormat) -> Response {
+    let recorded = match capture::in_memory(asked).await {
         Ok(recorded) => recorded,
         Err(error) => return refused(&error),
     };

@@ -298,6 +298,23 @@ pub struct Park {
     pub time: Interval,
 }
 
+/// What a thread did with its CPU at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuSample {
+    /// When.
+    pub at: Ns,
+    /// The thread.
+    pub thread: ThreadIndex,
+    /// The poll in which it was.
+    pub in_poll: Option<PollIndex>,
+    /// Where; none if the time was spent where no sample could be taken.
+    pub stack: StackId,
+    /// The CPU time that it stands for, nanoseconds.
+    pub weight_ns: u64,
+    /// The CPU.
+    pub cpu: u32,
+}
+
 /// What the user marked as a named interval: a span, or a user task, which may cross threads.
 #[derive(Debug, Clone, Default)]
 pub struct Span {
@@ -457,6 +474,8 @@ pub struct Trace {
     pub calls: Vec<CallSpan>,
     /// Workers' idle times by begin.
     pub parks: Vec<Park>,
+    /// CPU samples by time.
+    pub samples: Vec<CpuSample>,
     /// Spans and user tasks by begin.
     pub spans: Vec<Span>,
     /// Messages by time.

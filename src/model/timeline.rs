@@ -7,7 +7,7 @@
 use super::ids::IdMap;
 use super::tasks::TaskTrack;
 use super::threads::{Inside, ThreadTrack};
-use super::{Contended, Interval, Ns, Park, Task, TaskIndex, Thread, ThreadIndex, Trace, Wake};
+use super::{Contended, CpuSample, Interval, Ns, Park, Task, TaskIndex, Thread, ThreadIndex, Trace, Wake};
 use crate::events::{Event, LiveContention, TaskId, ThreadId};
 
 /// Builds a [`Trace`] from events in time order. Times count from the first event or the capture's start, whichever
@@ -77,6 +77,11 @@ impl Builder {
                 let (addr, woken, stack) = (wake.addr.0, wake.woken.0, wake.stack);
                 self.trace.wakes.push(Wake { at, thread, in_poll, addr, woken, stack });
             }
+            Event::CpuSample(sample) => {
+                let in_poll = self.poll_of(thread);
+                let (stack, weight_ns, cpu) = (sample.stack, sample.weight.0, sample.cpu.0 as u32);
+                self.trace.samples.push(CpuSample { at, thread, in_poll, stack, weight_ns, cpu });
+            }
             _ => self.rare_event(thread, at, *event),
         }
     }
@@ -134,7 +139,7 @@ impl Builder {
             Event::Log(log) => self.logged(thread, at, log.category, log.message),
             Event::Counter(counter) => self.counted(at, counter.name, counter.value.0),
             Event::FdName(name) => self.named_fd(at, name.fd, name.name),
-            // Mappings, CPU samples and labels have no sources yet: they are counted, not understood.
+            // Mappings and labels have no sources yet: they are counted, not understood.
             _ => {}
         }
     }

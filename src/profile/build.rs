@@ -1,7 +1,7 @@
 //! A profile from a trace's stacks and weights: equal stacks with equal labels become one sample.
 //!
-//! The frames of the machinery at a stack's leaf (the hook, the lock's own code) are left out, so that the first
-//! frame is the function that its author knows. Weights are summed as floating-point numbers, since a sampled event
+//! The frames of the machinery at a contention's leaf (the hook, the lock's own code) are left out, so that the first
+//! frame is the function that its author knows; a CPU sample keeps them, since it is they that use the CPU. Weights are summed as floating-point numbers, since a sampled event
 //! stands for a fraction more than itself, and rounded at the end.
 
 use std::collections::HashMap;
@@ -20,11 +20,21 @@ pub(super) enum Place {
     Word(String),
 }
 
+/// Where a sample's stack begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaf {
+    /// Where it was taken.
+    Itself,
+    /// At the caller of the machinery.
+    Callers,
+}
+
 /// A profile under way, of `N` values a sample.
 #[derive(Debug)]
 pub(super) struct Builder<'a, const N: usize> {
     trace: &'a Trace,
     profile: Profile,
+    leaf: Leaf,
     samples: HashMap<(Vec<u32>, Vec<Label>), usize>,
     weights: Vec<[f64; N]>,
     /// Index of the value that is shown first.
@@ -58,7 +68,12 @@ impl<'a, const N: usize> Builder<'a, N> {
             ..Profile::default()
         };
         let (samples, locations, words) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Builder { trace, profile, samples, weights: Vec::new(), first, locations, words }
+        Builder { trace, profile, leaf: Leaf::Callers, samples, weights: Vec::new(), first, locations, words }
+    }
+
+    /// Keeps what machinery there is at a stack's leaf.
+    pub(super) fn keep_leaves(&mut self) {
+        self.leaf = Leaf::Itself;
     }
 
     /// How many events of a type lie between two samples.
@@ -103,10 +118,13 @@ impl<'a, const N: usize> Builder<'a, N> {
         self.profile
     }
 
-    /// A stack's locations, without the machinery at its leaf.
+    /// A stack's locations, from its [`Leaf`] on.
     fn stack(&mut self, stack: StackId) -> Vec<u32> {
         let stacks = &self.trace.stacks;
-        let mut machinery = stacks.frames(stack).count() - stacks.user_frames(stack).count();
+        let mut machinery = match self.leaf {
+            Leaf::Itself => 0,
+            Leaf::Callers => stacks.frames(stack).count() - stacks.user_frames(stack).count(),
+        };
         let mut locations = Vec::new();
         for &address in stacks.addresses(stack) {
             let frames = stacks.symbols.get(&address).map_or(0, Vec::len);

@@ -1,19 +1,21 @@
 //! Profiles: stacks with weights, in memory and in pprof's format.
 //!
 //! A [`Profile`] is plain data: samples point at locations, a location is an address with the frames that it means.
-//! [`block`], [`mutex`] and [`heap`] derive one from a trace; [`Profile::encode`] writes what `go tool pprof` and every profile
+//! [`block`], [`mutex`], [`cpu`] and [`heap`] derive one from a trace; [`Profile::encode`] writes what `go tool pprof` and every profile
 //! store reads, [`Profile::decode`] reads it back, [`Profile::folded`] writes lines for flame graph tools.
 //!
 //! Does not know HTTP or files.
 
 mod build;
 mod contention;
+mod cpu;
 mod decode;
 mod encode;
 mod folded;
 mod heap;
 
 pub use contention::{block, live_block, live_mutex, mutex};
+pub use cpu::cpu;
 pub use decode::DecodeError;
 pub use heap::{allocs, allocs_delta, heap, heap_delta};
 

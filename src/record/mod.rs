@@ -200,6 +200,20 @@ pub fn emit_at<E: EventKind>(ticks: u64, event: E) {
     thread::write(ticks, event);
 }
 
+/// Records an event from a signal handler, whatever it has interrupted: as [`emit_at`], and a thread's first event
+/// takes no lock and allocates nothing either.
+pub fn emit_in_handler<E: EventKind>(ticks: u64, event: E) {
+    thread::write_in_handler(ticks, event);
+}
+
+/// The stack of what a signal interrupted, interned, from the context that its handler was given; as [`stack`].
+pub fn stack_from(context: &libc::ucontext_t) -> StackId {
+    let Some(recorder) = recorder() else { return StackId(0) };
+    let mut frames = [0; STACK_FRAMES];
+    let depth = crate::unwind::capture_from(context, &mut frames);
+    recorder.stacks.intern(&frames[..depth])
+}
+
 /// This thread's stack here, interned: return addresses, leaf first, kymo's own frames still on it (readers take them
 /// off by name). About 5 ns a frame; async-signal-safe.
 #[inline(never)]

@@ -10,8 +10,8 @@
 //! 1. A slot belongs to one live thread; it is recycled by the drain only after that thread has retired it and the
 //!    drain has taken its chunks and losses. Otherwise two threads would share a lane, or one have another's losses.
 //! 2. Thread numbers are never reused; slots and kernel tids are.
-//! 3. The handler's lane never trades: the drain gives and takes its chunks. The queues' operations may be interrupted
-//!    half-way on this very thread, and a handler that waited for them would wait forever.
+//! 3. A handler MUST NOT use a queue while its own thread may be inside one, which `trading` tells: its lane gets its
+//!    chunk from the drain then. Otherwise it would wait forever for what it has interrupted.
 
 #![allow(unsafe_code, reason = "pthread keys and prctl")]
 
@@ -19,7 +19,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering, compiler_fence};
 
 use super::ring::{ChunkRef, Label, Lane, Refused};
 use super::sync::Fence;
@@ -52,9 +52,12 @@ pub(super) struct Slot {
     random: AtomicU64,
     /// Rounds of thread-local destructors seen.
     rounds: AtomicU32,
+    /// Its thread may be inside one of the queues.
+    trading: AtomicBool,
     /// A handler has found its lane without a chunk: the drain provides one from now on.
     signal_wanted: AtomicBool,
-    /// The drain has claimed it for its thread, which has recorded nothing yet. Whoever clears this has the slot.
+    /// The drain has claimed it for its thread, which has recorded nothing yet, or a handler has. Whoever clears this
+    /// has the slot.
     adoptable: AtomicBool,
 }
 
@@ -122,11 +125,24 @@ impl Slot {
         }
     }
 
-    /// Gives the signal lane a chunk, from the drain, if a handler has wanted one.
+    /// Uses a queue, on the slot's own thread.
+    fn in_queue<R>(&self, work: impl FnOnce() -> R) -> R {
+        let before = self.trading.swap(true, Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
+        let result = work();
+        compiler_fence(Ordering::SeqCst);
+        self.trading.store(before, Ordering::Relaxed);
+        result
+    }
+
+    /// Gives the signal lane a chunk, from the drain, if a handler has wanted one and could not take it.
     pub(super) fn provide_signal_chunk(&self, recorder: &Recorder) {
-        if !self.signal_wanted.load(Ordering::Relaxed) {
-            return;
+        if self.signal_wanted.swap(false, Ordering::Relaxed) {
+            self.give_signal_chunk(recorder);
         }
+    }
+
+    fn give_signal_chunk(&self, recorder: &Recorder) {
         let Some(chunk) = recorder.exchange.take_free() else { return };
         chunk.begin(self.label(LaneName::Signal));
         if let Err(chunk) = self.signal.give(chunk) {
@@ -141,7 +157,9 @@ impl Slot {
             chunk.begin(self.label(LaneName::Normal));
             Some(chunk)
         };
-        let traded = self.normal.trade(fence, ticks, next, |filled| self.pass_on(filled, recorder));
+        let next = || self.in_queue(next);
+        let pass_on = |filled| self.in_queue(|| self.pass_on(filled, recorder));
+        let traded = self.normal.trade(fence, ticks, next, pass_on);
         hurry_the_drain(recorder);
         traded
     }
@@ -158,6 +176,9 @@ fn hurry_the_drain(recorder: &Recorder) {
         quietly(super::drain::hurry);
     }
 }
+
+/// Keys whose values glibc keeps in the thread's descriptor (`PTHREAD_KEY_2NDLEVEL_SIZE`).
+const INLINE_KEYS: libc::pthread_key_t = 32;
 
 /// Whether a thread without a slot may get one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -214,13 +235,22 @@ fn write_slowly<E: EventKind>(ticks: u64, event: E) {
     match slot.trade(fence, ticks, recorder).and_then(|()| slot.normal.write(fence, ticks, event)) {
         Ok(()) => {}
         Err(Refused::NoRoom) => slot.lose(LossReason::NoChunk, 1),
-        Err(Refused::Busy) => write_signal(slot, fence, ticks, event),
+        Err(Refused::Busy) => write_signal(slot, fence, ticks, event, recorder),
     }
 }
 
 /// Writes one event of a signal handler, or of a hook inside one, on this thread.
-fn write_signal<E: EventKind>(slot: &Slot, fence: Fence, ticks: u64, event: E) {
-    match slot.signal.write_given(fence, ticks, event) {
+fn write_signal<E: EventKind>(slot: &Slot, fence: Fence, ticks: u64, event: E, recorder: &Recorder) {
+    let write = || slot.signal.write_given(fence, ticks, event);
+    // A queue may be used here unless the handler may have interrupted its own thread's use of it.
+    let written = match write() {
+        Err(Refused::NoRoom) if !slot.trading.load(Ordering::Relaxed) => {
+            slot.in_queue(|| slot.give_signal_chunk(recorder));
+            write()
+        }
+        written => written,
+    };
+    match written {
         Ok(()) => {}
         Err(Refused::NoRoom) => {
             slot.signal_wanted.store(true, Ordering::Relaxed);
@@ -228,6 +258,50 @@ fn write_signal<E: EventKind>(slot: &Slot, fence: Fence, ticks: u64, event: E) {
         }
         Err(Refused::Busy) => slot.lose(LossReason::Reentrant, 1),
     }
+}
+
+/// Writes one event of a handler that has interrupted this thread anywhere, also before its first event, or after its
+/// last.
+pub(super) fn write_in_handler<E: EventKind>(ticks: u64, event: E) {
+    let Some(recorder) = recorder() else { return };
+    if PLACE.get().is_none() && MODE.get() == Mode::Open {
+        register_in_handler(recorder);
+    }
+    if PLACE.get().is_some() {
+        return write(ticks, event);
+    }
+    if MODE.get() != Mode::Muted {
+        recorder.lost_without_slot.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// As [`register`], but of what it does only that which takes no lock and allocates nothing. The thread may be past
+/// the point where the key's destructor would still run: so the drain watches its slot.
+fn register_in_handler(recorder: &'static Recorder) {
+    MODE.set(Mode::Registering);
+    // SAFETY: gettid(2) has no preconditions.
+    let tid = unsafe { libc::gettid() } as u32;
+    if let Some(place) = recorder.adopt(tid).or_else(|| recorder.claim(tid)) {
+        keep_name(&place.item);
+        recorder.watch(&place.item);
+        settle_on(place, recorder);
+    }
+    MODE.set(Mode::Open);
+}
+
+/// This thread writes to a slot from now on.
+fn settle_on(place: &'static Place, recorder: &Recorder) {
+    PLACE.set(Some(place));
+    if Fence::settled() == Fence::Expedited && clock::source() == clock::Source::Counter {
+        FAST.set(Some(&place.item.normal));
+    }
+    // glibc allocates for a key beyond those that every thread has room for.
+    if place.item.adoptable.load(Ordering::Relaxed) && recorder.key >= INLINE_KEYS {
+        return;
+    }
+    let value = std::ptr::from_ref::<Place>(place).cast::<c_void>();
+    // SAFETY: the key was made by `retirement_key` and is never deleted; the value is a place, which lives forever.
+    unsafe { libc::pthread_setspecific(recorder.key, value) };
 }
 
 /// Gives this thread a slot and arranges for its retirement.
@@ -238,15 +312,8 @@ fn register(recorder: &'static Recorder) -> Option<&'static Place> {
     MODE.set(Mode::Registering);
     // SAFETY: gettid(2) has no preconditions.
     let tid = unsafe { libc::gettid() } as u32;
-    let place = recorder.adopt(tid).or_else(|| recorder.claim(tid)).inspect(|place| {
-        PLACE.set(Some(place));
-        if Fence::settled() == Fence::Expedited && clock::source() == clock::Source::Counter {
-            FAST.set(Some(&place.item.normal));
-        }
-        let value = std::ptr::from_ref::<Place>(place).cast::<c_void>();
-        // SAFETY: the key was made by `retirement_key` and is never deleted; the value is a place, which lives forever.
-        unsafe { libc::pthread_setspecific(recorder.key, value) };
-    });
+    let place =
+        recorder.adopt(tid).or_else(|| recorder.claim(tid)).inspect(|place| settle_on(place, recorder));
     MODE.set(Mode::Open);
     place
 }
@@ -300,10 +367,15 @@ impl Recorder {
         fill_in(&place.item, index, tid, self);
         let name = super::drain::living_name(u64::from(tid)).unwrap_or_default();
         place.item.set_name(name.as_bytes());
-        place.item.adoptable.store(true, Ordering::Relaxed);
-        self.adoptable.fetch_add(1, Ordering::Relaxed);
+        self.watch(&place.item);
         place.settle();
         Some(place.item.thread.load(Ordering::Relaxed))
+    }
+
+    /// The drain retires this slot when its thread has gone without doing so.
+    fn watch(&self, slot: &Slot) {
+        slot.adoptable.store(true, Ordering::Relaxed);
+        self.adoptable.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Retires the slots that the drain has claimed for threads which have ended. For the drain.
@@ -358,6 +430,7 @@ unsafe extern "C" fn retire(value: *mut c_void) {
         unsafe { libc::pthread_setspecific(recorder.key, value) };
         return;
     }
+    recorder.take_adoptable(&place.item);
     keep_name(&place.item);
     if super::enabled(Group::Thread) {
         write_now(ThreadExit {});

@@ -5,12 +5,14 @@
 //! is set by `build.rs`).
 //! `task` and `tokio` follow tasks, `span` is what the user marks, `alloc` watches the program's allocator.
 //! `tracing` is what he marks with those crates, `text` how both write values.
+//! `cpu` samples threads while they use one.
 
 pub mod alloc;
 #[cfg(hooked)]
 mod cancel;
 #[cfg_attr(not(hooked), allow(dead_code, reason = "only hooks tell of waits"))]
 pub(crate) mod contention;
+mod cpu;
 #[cfg(hooked)]
 mod descriptors;
 #[cfg(hooked)]

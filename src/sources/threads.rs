@@ -10,6 +10,7 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use libc::{pthread_attr_t, pthread_t};
 
+use super::cpu;
 use super::descriptors::text_of;
 use super::interpose::{Real, keeping_errno};
 use crate::events::{Count, Group, StackId, ThreadId, ThreadName, ThreadStart};
@@ -71,8 +72,11 @@ unsafe extern "C-unwind" fn run(start: *mut c_void) -> *mut c_void {
     // SAFETY: gettid(2) has no preconditions.
     let tid = unsafe { libc::gettid() };
     record::emit(ThreadStart { tid: Count(tid as u64), creator, stack });
+    cpu::thread_begins(tid as u32);
     // SAFETY: the routine and argument that the creator gave.
-    unsafe { routine(argument) }
+    let result = unsafe { routine(argument) };
+    cpu::thread_ends(tid as u32);
+    result
 }
 
 /// pthread_setname_np(3): a thread that names itself tells so; names given by others are read at the capture's end.

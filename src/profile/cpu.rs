@@ -1,0 +1,43 @@
+//! The profile that says where a program uses CPUs: Go's `profile`.
+//!
+//! Types and units are Go's: `samples/count` and `cpu/nanoseconds`. A sample that stands for several periods counts as
+//! so many. Labels say which thread, and which task it polled.
+
+use super::build::{Builder, Place, text};
+use super::{Label, Profile, ValueType};
+use crate::events::StackId;
+use crate::model::{CpuSample, Trace};
+
+/// The period where there are no samples that would tell: 100 a second, Go's.
+const PERIOD_NS: u64 = 10_000_000;
+
+/// Where threads used a CPU, by the trace's samples.
+///
+/// CPU time that no sample could be taken of, because its thread had blocked the signal, stands under a word in
+/// brackets.
+pub fn cpu(trace: &Trace) -> Profile {
+    // Weights are whole periods, and hardly a sample stands for more than one.
+    let period = trace.samples.iter().map(|sample| sample.weight_ns).filter(|&weight| weight > 0).min();
+    let period = period.unwrap_or(PERIOD_NS);
+    let cpu = ValueType::new("cpu", "nanoseconds");
+    let mut builder = Builder::new(trace, [ValueType::new("samples", "count"), cpu.clone()], 1);
+    builder.period(cpu, period as i64);
+    builder.keep_leaves();
+    for sample in &trace.samples {
+        let place = match sample.stack {
+            StackId(0) => Place::Word("[signal blocked]".into()),
+            stack => Place::Stack(stack),
+        };
+        let weight = sample.weight_ns as f64;
+        builder.add(&place, labels(trace, sample), [weight / period as f64, weight]);
+    }
+    builder.finish()
+}
+
+fn labels(trace: &Trace, sample: &CpuSample) -> Vec<Label> {
+    let thread = trace.threads.get(sample.thread as usize).map(|thread| ("thread", &thread.name));
+    let poll = sample.in_poll.and_then(|poll| trace.polls.get(poll as usize));
+    let task = poll.and_then(|poll| trace.tasks.get(poll.task as usize)).map(|task| ("task", &task.name));
+    let named = thread.into_iter().chain(task).filter(|(_, name)| !name.is_empty());
+    named.map(|(key, name)| text(key, name)).collect()
+}

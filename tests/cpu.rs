@@ -1,0 +1,14 @@
+//! CPU samples: what they say is true, and taking them hurts nobody. Cases have the ids of the list that they are from.
+
+#![allow(unsafe_code, reason = "threads' clocks, signals and limits, as C programs use them")]
+
+mod oracles;
+mod served;
+mod watched;
+
+#[path = "cpu/profiled.rs"]
+mod profiled;
+#[path = "cpu/sampled.rs"]
+mod sampled;
+#[path = "cpu/truth.rs"]
+mod truth;
