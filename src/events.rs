@@ -704,8 +704,8 @@ events! {
     40 Log User { category: StrId, message: StrId }
     /// A counter's value.
     41 Counter User { name: StrId, value: Value }
-    /// A pprof label of this thread, or of the task it polls; the empty value takes it off.
-    42 Label User { key: StrId, value: StrId }
+    /// A pprof label of a task, or of this thread; the empty value takes it off.
+    42 Label User { key: StrId, value: StrId, task: TaskId }
     /// What a stack has allocated since the process began, and what of it lives at the capture's end; both estimated.
     43 LiveHeap Memory { stack: StackId, allocated_objects: Count, allocated_bytes: Bytes, live_objects: Count, live_bytes: Bytes }
     /// How the heap is sampled: the mean of bytes between two samples, those that live, and those that found no room.
@@ -716,6 +716,8 @@ events! {
     46 SpanExit User { span: Id }
     /// What the process's own contention profile says of a stack at the capture's end: since its rate was first set.
     47 LiveContention Block { profile: LiveProfile, stack: StackId, contentions: Count, delay: Nanos }
+    /// A pprof label that is a number, in a unit.
+    48 LabelNumber User { key: StrId, number: Value, unit: StrId, task: TaskId }
 }
 
 /// Arguments of the longest event.
@@ -765,7 +767,7 @@ mod tests {
             }
             visited += 1;
         }
-        assert_eq!(visited, 47);
+        assert_eq!(visited, 48);
     }
 
     #[test]

@@ -23,7 +23,7 @@
 //! # What a word from you adds
 //! [`spawn`] and [`FutureExt::traced`] show tasks: polls, who woke them, where they await. [`tokio::instrument`] shows a
 //! runtime's workers. [`span!`], [`UserTask`], [`log!`] and [`counter!`] put your own marks on the timeline;
-//! `kymo::tracing::layer` takes those of the `tracing` crates.
+//! `kymo::tracing::layer` takes those of the `tracing` crates. [`Labels`] are words to group profiles by.
 //!
 //! # The way of an event
 //! ```text
@@ -64,6 +64,7 @@ pub use http::{ServeError, Server, router, serve};
 pub use record::flight::{FlightConfig, FlightError, FlightRecorder};
 pub use sources::alloc::{Alloc, HeapCounts, heap_counts, mem_profile_rate, set_mem_profile_rate};
 pub use sources::contention::{set_block_profile_rate, set_mutex_profile_fraction};
+pub use sources::labels::{LabelGuard, Labels};
 pub use sources::span::{SpanGuard, UserTask};
 #[cfg(feature = "tokio")]
 pub use sources::task::{FutureExt, Traced, spawn, spawn_named};

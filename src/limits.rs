@@ -36,6 +36,9 @@ pub const STRING_BYTES: usize = 1024;
 /// cut at a character boundary.
 pub const PEER_BYTES: usize = 128;
 
+/// Labels that a thread or a task has at the same time. More: they are left out.
+pub const LABELS: usize = 16;
+
 /// Counters of threads that wait for pthread locks, by address. Two addresses may share one: then an unlock is told as
 /// a wake though only the other lock was waited for, which no analysis pairs with a wait.
 pub const WAIT_COUNTERS: usize = 1024;

@@ -25,6 +25,8 @@ pub struct Who {
     pub thread: Option<ThreadIndex>,
     /// Index of the task.
     pub task: Option<TaskIndex>,
+    /// The labels that it had: a set of [`Trace::label_sets`].
+    pub labels: u32,
 }
 
 /// Somebody waited, or somebody made others wait.
@@ -61,7 +63,7 @@ pub fn blocked(trace: &Trace) -> Vec<Contention> {
     let threads = trace.waits.iter().filter(|wait| !parks.hold(wait)).filter_map(|wait| {
         let (waiting, contentions) = counted(trace, wait)?;
         Some(Contention {
-            who: Who { thread: Some(wait.thread), task: polled(trace, wait.in_poll) },
+            who: who(trace, wait.thread, wait.in_poll, wait.time.begin),
             waiting,
             addr: wait.addr,
             stack: wait.stack,
@@ -70,7 +72,11 @@ pub fn blocked(trace: &Trace) -> Vec<Contention> {
     });
     let tasks =
         trace.suspensions.iter().filter(|suspension| !suspension.time.open).map(|suspension| Contention {
-            who: Who { thread: None, task: Some(suspension.task) },
+            who: Who {
+                thread: None,
+                task: Some(suspension.task),
+                labels: trace.label_set_of_task_at(suspension.task, suspension.time.begin),
+            },
             waiting: waiting::of_await(&trace.stacks, suspension.stack),
             addr: 0,
             stack: suspension.stack,
@@ -150,6 +156,11 @@ fn counted(trace: &Trace, wait: &Wait) -> Option<(LockKind, f64)> {
     let unseen = wait.time.open && wait.stack == StackId(0);
     let weight = weight(wait, trace.info.wait_stack_ns).filter(|_| !unseen)?;
     Some((waiting::of_wait(&trace.stacks, wait.kind, wait.stack), weight))
+}
+
+fn who(trace: &Trace, thread: ThreadIndex, poll: Option<PollIndex>, at: Ns) -> Who {
+    let labels = trace.label_set_at(thread, poll, at);
+    Who { thread: Some(thread), task: polled(trace, poll), labels }
 }
 
 fn polled(trace: &Trace, poll: Option<PollIndex>) -> Option<TaskIndex> {
@@ -257,7 +268,7 @@ impl Turns {
 /// Who called a wake, and where.
 fn waker(trace: &Trace, wake: u32) -> (Who, StackId) {
     let wake = &trace.wakes[wake as usize];
-    (Who { thread: Some(wake.thread), task: polled(trace, wake.in_poll) }, wake.stack)
+    (who(trace, wake.thread, wake.in_poll, wake.at), wake.stack)
 }
 
 /// Threads' waits for locks that don't show themselves.
@@ -343,7 +354,7 @@ fn blame_tasks(trace: &Trace, blame: &mut Blame) {
     let convoy = Convoy::new(waits.iter().map(|(wait, _, link)| (wait.task, *link)));
     let waker = |wake: u32| {
         let wake = &trace.task_wakes[wake as usize];
-        (Who { thread: Some(wake.by_thread), task: polled(trace, wake.by_poll) }, wake.stack)
+        (who(trace, wake.by_thread, wake.by_poll, wake.at), wake.stack)
     };
     for (_, waiting, link) in &waits {
         blame.add_handed(&convoy, link, 1.0, (*waiting, 0), waker);

@@ -67,6 +67,9 @@ impl Found<'_> {
             .chain(trace.calls.iter().map(|call| call.in_poll))
             .chain(trace.memory.allocations.iter().map(|sample| sample.in_poll))
             .chain(trace.memory.frees.iter().map(|sample| sample.in_poll));
+        let changes = (trace.threads.iter().flat_map(|thread| &thread.labels))
+            .chain(trace.tasks.iter().flat_map(|task| &task.labels));
+        self.all_below("set of labels", changes.map(|change| change.set), trace.label_sets.len());
         self.all_below("poll", polls.flatten(), trace.polls.len());
         self.all_below("wake", trace.polls.iter().filter_map(|poll| poll.woken_by), trace.task_wakes.len());
         self.causes();

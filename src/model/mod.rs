@@ -11,6 +11,7 @@ pub mod check;
 mod gaps;
 mod ids;
 mod image;
+pub mod labels;
 pub mod load;
 pub mod machinery;
 mod mapped;
@@ -166,6 +167,8 @@ pub struct Thread {
     pub life: Interval,
     /// Its states, ascending in time; the first is at `life.begin`.
     pub states: Vec<StateChange>,
+    /// When it had which labels, outside of polls.
+    pub labels: Vec<labels::LabelChange>,
 }
 
 /// A task of an async runtime.
@@ -189,6 +192,8 @@ pub struct Task {
     pub outcome: Option<TaskOutcome>,
     /// Its states, ascending in time; the first is at `life.begin`.
     pub states: Vec<StateChange>,
+    /// When it had which labels.
+    pub labels: Vec<labels::LabelChange>,
 }
 
 /// One poll of a task.
@@ -478,6 +483,8 @@ pub struct Trace {
     pub samples: Vec<CpuSample>,
     /// Spans and user tasks by begin.
     pub spans: Vec<Span>,
+    /// Sets of labels that threads and tasks had; the first is empty.
+    pub label_sets: Vec<Vec<labels::Label>>,
     /// Messages by time.
     pub logs: Vec<LogEntry>,
     /// Counters by name.

@@ -5,6 +5,7 @@
 //! Never fails: events that contradict each other cost what they contradict.
 
 use super::ids::IdMap;
+use super::labels::LabelSets;
 use super::tasks::TaskTrack;
 use super::threads::{Inside, ThreadTrack};
 use super::{Contended, CpuSample, Interval, Ns, Park, Task, TaskIndex, Thread, ThreadIndex, Trace, Wake};
@@ -21,6 +22,7 @@ pub(super) struct Builder {
     pub(super) task_index: IdMap,
     pub(super) counter_index: IdMap,
     pub(super) span_index: [IdMap; 2],
+    pub(super) label_index: LabelSets,
     /// The thread of the latest event, which is mostly that of the next.
     latest_thread: (ThreadId, ThreadIndex),
 }
@@ -37,6 +39,7 @@ impl Builder {
             task_index: IdMap::default(),
             counter_index: IdMap::default(),
             span_index: Default::default(),
+            label_index: LabelSets::default(),
             latest_thread: (ThreadId(u32::MAX), 0),
         }
     }
@@ -138,8 +141,10 @@ impl Builder {
             Event::UserTaskEnd(end) => self.span_ends(at, (true, end.user_task.0)),
             Event::Log(log) => self.logged(thread, at, log.category, log.message),
             Event::Counter(counter) => self.counted(at, counter.name, counter.value.0),
+            Event::Label(label) => self.labelled(thread, at, label),
+            Event::LabelNumber(label) => self.labelled_with_number(thread, at, label),
             Event::FdName(name) => self.named_fd(at, name.fd, name.name),
-            // Mappings and labels have no sources yet: they are counted, not understood.
+            // Mappings have no rule yet: they are counted, not understood.
             _ => {}
         }
     }

@@ -262,6 +262,13 @@ fn clip(trace: &mut Trace, start: Ns) {
         counter.values.drain(..before.saturating_sub(1));
         counter.values.iter_mut().for_each(|(at, _)| *at = at.saturating_sub(start));
     }
+    let labels = (trace.threads.iter_mut().map(|thread| &mut thread.labels))
+        .chain(trace.tasks.iter_mut().map(|task| &mut task.labels));
+    for changes in labels {
+        let before = changes.partition_point(|change| change.at <= start);
+        changes.drain(..before.saturating_sub(1));
+        changes.iter_mut().for_each(|change| change.at = change.at.saturating_sub(start));
+    }
     for (states, _) in tracks(trace) {
         let before = states.partition_point(|change| change.at <= start);
         states.drain(..before.saturating_sub(1));

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::{Label, LabelValue, Location, Profile, Sample, ValueType};
 use crate::events::StackId;
 use crate::format::Frame;
-use crate::model::Trace;
+use crate::model::{Trace, labels};
 
 /// Where a sample was taken.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -171,6 +171,17 @@ impl<'a, const N: usize> Builder<'a, N> {
 
 fn word_frame(word: &str) -> Frame {
     Frame { function: word.into(), ..Frame::default() }
+}
+
+/// The labels that the program gave to what happened: a set of [`Trace::label_sets`].
+pub(super) fn labels_in(trace: &Trace, set: u32) -> impl Iterator<Item = Label> {
+    trace.labels_in(set).iter().map(|label| Label {
+        key: trace.text(label.key).into(),
+        value: match label.value {
+            labels::LabelValue::Text(text) => LabelValue::Text(trace.text(text).into()),
+            labels::LabelValue::Number(number, unit) => LabelValue::Number(number, trace.text(unit).into()),
+        },
+    })
 }
 
 /// A label that says a text.

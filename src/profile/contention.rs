@@ -1,10 +1,11 @@
 //! The profiles that say where a program waits: `block` by those who waited, `mutex` by those who made them wait.
 //!
 //! Types and units are Go's, so its tools' knowledge holds: `contentions/count` and `delay/nanoseconds`. Labels say
-//! which thread and task, what kind of lock and which address, where the trace knows.
+//! which thread and task, what kind of lock and which address, where the trace knows, and what the program's own
+//! labels said then.
 
 use super::Profile;
-use super::build::{Builder, Place, text};
+use super::build::{Builder, Place, labels_in, text};
 use crate::analysis::contention::{Contention, blame, blocked};
 use crate::analysis::waiting;
 use crate::events::{LiveProfile, StackId};
@@ -73,6 +74,7 @@ fn labels(trace: &Trace, contention: &Contention) -> Vec<super::Label> {
     labels.extend(thread.filter(|thread| !thread.name.is_empty()).map(|thread| text("thread", &thread.name)));
     let task = contention.who.task.and_then(|task| trace.tasks.get(task as usize));
     labels.extend(task.filter(|task| !task.name.is_empty()).map(|task| text("task", &task.name)));
+    labels.extend(labels_in(trace, contention.who.labels));
     if contention.addr != 0 {
         labels.push(text("address", &format!("{:#x}", contention.addr)));
     }

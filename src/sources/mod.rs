@@ -6,6 +6,7 @@
 //! `task` and `tokio` follow tasks, `span` is what the user marks, `alloc` watches the program's allocator.
 //! `tracing` is what he marks with those crates, `text` how both write values.
 //! `cpu` samples threads while they use one.
+//! `labels` are words to group profiles by.
 
 pub mod alloc;
 #[cfg(hooked)]
@@ -19,6 +20,7 @@ mod descriptors;
 mod files;
 #[cfg(hooked)]
 mod interpose;
+pub mod labels;
 #[cfg(hooked)]
 mod locks;
 #[cfg(hooked)]

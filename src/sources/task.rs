@@ -21,6 +21,7 @@ use std::task::{Context, Poll};
 
 use pin_project_lite::pin_project;
 
+use super::labels::{Inherited, Labelled, Labels};
 use super::waker::{Shared, lend};
 use crate::clock;
 use crate::events::{
@@ -127,6 +128,7 @@ pin_project! {
         future: F,
         identity: Identity,
         shared: Option<Arc<Shared>>,
+        labels: Inherited,
         // The capture in which the task has told who it is.
         told: u64,
         ended: bool,
@@ -144,7 +146,7 @@ pin_project! {
 
 impl<F> Traced<F> {
     fn new(future: F, identity: Identity, told: u64) -> Traced<F> {
-        Traced { future, identity, shared: None, told, ended: false }
+        Traced { future, identity, shared: None, labels: Inherited::here(), told, ended: false }
     }
 }
 
@@ -155,6 +157,7 @@ impl<F: Future> Future for Traced<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         if !record::enabled(Group::Task) {
+            let _labels = this.labels.enter(TaskId(0));
             let poll = this.future.poll(context);
             *this.ended |= poll.is_ready();
             return poll;
@@ -164,6 +167,7 @@ impl<F: Future> Future for Traced<F> {
             this.identity.tell_name();
         }
         let running = Running::begin(this.identity, this.ended);
+        let _labels = this.labels.enter(running.task);
         let poll = lend(this.shared, context.waker(), running.task, |waker| {
             this.future.poll(&mut Context::from_waker(waker))
         });
@@ -239,6 +243,12 @@ pub trait FutureExt: Future + Sized {
         let identity = Identity::new(Some(name.into()), Location::caller());
         let told = identity.tell_spawn();
         Traced::new(self, identity, told)
+    }
+
+    /// Gives this future labels while it is polled, beside those of the task that it is part of. Tasks that it spawns
+    /// inherit them.
+    fn labelled(self, labels: Labels) -> Labelled<Self> {
+        Labelled::new(self, labels)
     }
 }
 

@@ -12,7 +12,8 @@ use crate::analysis::rows::{CLASSES, RowKey, Slice, SliceKind};
 use crate::analysis::tiles::{Look, Row};
 use crate::events::StackId;
 use crate::limits::ARROWS;
-use crate::model::{Interval, Ns};
+use crate::model::labels::LabelValue;
+use crate::model::{Interval, Ns, PollIndex, ThreadIndex, Trace};
 
 /// A property of a slice.
 #[derive(Debug, Serialize)]
@@ -244,6 +245,7 @@ fn describe_wait(loaded: &Loaded, index: u32) -> (String, Vec<Fact>) {
         text("outcome", wait.outcome.word().to_string()),
     ];
     facts.extend(in_poll(loaded, wait.in_poll));
+    facts.extend(labels(trace, wait.thread, wait.in_poll, wait.time.begin));
     let lock = loaded.rows.lock_of_wait[index as usize];
     if let Some(holder) = loaded.holders[index as usize].filter(|_| lock != u32::MAX) {
         let name = texts::thread(trace, holder);
@@ -276,6 +278,7 @@ fn describe_call(loaded: &Loaded, index: u32) -> (String, Vec<Fact>) {
     let result = if call.result < 0 { format!("error {}", -call.result) } else { call.result.to_string() };
     facts.push(text("result", result));
     facts.extend(in_poll(loaded, call.in_poll));
+    facts.extend(labels(trace, call.thread, call.in_poll, call.time.begin));
     facts.push(span_of("whole call", call.time));
     (call.call.word().to_string(), facts)
 }
@@ -324,6 +327,22 @@ fn in_poll(loaded: &Loaded, poll: Option<u32>) -> Option<Fact> {
     let poll = &loaded.trace.polls[poll? as usize];
     let task = texts::task(&loaded.trace, poll.task);
     Some(link("inside a poll of", task, RowKey::Task(poll.task), poll.time.begin))
+}
+
+/// The labels that the program gave to what happened.
+fn labels(
+    trace: &Trace,
+    thread: ThreadIndex,
+    in_poll: Option<PollIndex>,
+    at: Ns,
+) -> impl Iterator<Item = Fact> {
+    trace.labels_at(thread, in_poll, at).iter().map(|label| {
+        let value = match label.value {
+            LabelValue::Text(text) => trace.text(text).to_string(),
+            LabelValue::Number(number, unit) => format!("{number} {}", trace.text(unit)),
+        };
+        text("label", format!("{} = {}", trace.text(label.key), value.trim_end()))
+    })
 }
 
 /// Who woke it and whom it woke, as facts to follow.
