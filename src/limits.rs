@@ -19,6 +19,10 @@ pub const WARM_CHUNKS: usize = 32;
 /// Reached: no free chunk, events are lost and counted (`no_chunk`).
 pub const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
+/// Address space that must be there beside [`MEMORY_BYTES`] when the first capture starts, in bytes: for kymo's thread,
+/// names, the program itself. Less: no capture, but a typed error.
+pub const HEADROOM_BYTES: usize = 64 * 1024 * 1024;
+
 /// Bytes of the stack table: interned stacks of all threads. Full: [`crate::events::StackId::OVERFLOW`], counted.
 pub const STACK_TABLE_BYTES: usize = 8 * 1024 * 1024;
 
@@ -64,6 +68,10 @@ pub const STACK_FRAMES: usize = 128;
 /// Superseded ones are kept (a signal handler may read them), about 40 KiB each, rows shared. More: stacks end at
 /// code that was loaded later.
 pub const UNWIND_TABLES: usize = 64;
+
+/// Libraries that are unloaded while something is recorded, whose names and places are kept: address space, no memory.
+/// More: their frames may get the names of what is loaded there later.
+pub const UNLOADED_MODULES: usize = 1024;
 
 /// Threads that are recorded at the same time. More: their events are lost, counted (`no_thread`).
 pub const THREADS: usize = 16 * 1024;

@@ -10,7 +10,7 @@
 mod calls;
 mod watched;
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fmt::Write;
 use std::process::Command;
 
@@ -87,4 +87,44 @@ fn e2_abi_equivalence() {
     }
     assert_eq!(plain, recorded);
     assert!(plain.lines().count() > 98);
+}
+
+fn load_and_unload() {
+    let library = std::env::current_exe().unwrap().with_file_name("libkymo.so");
+    let library = CString::new(library.to_str().unwrap()).unwrap();
+    // SAFETY: nothing of the library is used, except by itself.
+    unsafe {
+        let handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOW);
+        assert!(!handle.is_null(), "{:?}", CStr::from_ptr(libc::dlerror()));
+        assert_eq!(libc::dlclose(handle), 0);
+    }
+}
+
+/// A plugin that links kymo is loaded and unloaded: what it took of the process, of which there is little, it took once.
+#[test]
+fn e5_plugin_unload() {
+    watched::in_child(|| {
+        (0..1_100).for_each(|_| load_and_unload());
+        // SAFETY: a live place for a key that has no destructor.
+        assert_eq!(unsafe { libc::pthread_key_create(&mut 0, None) }, 0, "there are 1024 in all");
+    });
+}
+
+/// The same while it records: its thread goes on, and threads end well.
+#[test]
+fn e5_plugin_unload_while_recording() {
+    watched::in_child(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let trace = folder.path().join("trace");
+        // SAFETY: no other thread of this program uses the environment.
+        unsafe { std::env::set_var("KYMO_TRACE", &trace) };
+        load_and_unload();
+        std::thread::spawn(|| ()).join().unwrap();
+        let length = || std::fs::metadata(&trace).unwrap().len();
+        let before = length();
+        // It is sealed each second, by its own thread.
+        while length() == before {
+            std::thread::park_timeout(std::time::Duration::from_millis(20));
+        }
+    });
 }

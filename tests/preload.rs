@@ -5,6 +5,7 @@
 mod preloaded;
 mod watched;
 
+use std::path::Path;
 use std::process::Command;
 
 use kymo::events::Call;
@@ -47,9 +48,15 @@ fn the_programs_that_it_starts_write_a_trace_each_if_their_number_is_in_its_name
 
 #[test]
 fn a_file_that_cannot_be_made_is_said_and_the_program_runs() {
-    let output = preloaded(Command::new("echo").arg("runs"), "/no/such/folder".as_ref()).output().unwrap();
-    assert_eq!(output.stdout, b"runs\n");
-    assert!(output.status.success());
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.starts_with("kymo: KYMO_TRACE=/no/such/folder: not recorded: No such file"), "{said}");
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    for (path, why) in [(Path::new("/no/such/folder"), "No such file"), (&pipe, "No such device")] {
+        let output = preloaded(Command::new("echo").arg("runs"), path).output().unwrap();
+        assert_eq!(output.stdout, b"runs\n");
+        assert!(output.status.success());
+        let said = String::from_utf8(output.stderr).unwrap();
+        let expected = format!("kymo: KYMO_TRACE={}: not recorded: {why}", path.display());
+        assert!(said.starts_with(&expected), "{said}");
+    }
 }

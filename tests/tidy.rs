@@ -43,7 +43,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/clock.rs", "clock_gettime: std has no CLOCK_MONOTONIC as a number"),
     ("src/environment.rs", "runs before main and after it"),
     ("src/model/mapped.rs", "mmap: a mapped file is memory that others can change"),
-    ("src/record/file.rs", "fcntl: a descriptor of a number that is out of the way"),
+    ("src/record/file.rs", "a descriptor of a number that is out of the way, signals of a write"),
     ("src/record/pool.rs", "mmap and madvise: the memory of chunks"),
     ("src/record/priority.rs", "setpriority: std has no thread priorities"),
     ("src/record/ring.rs", "chunks are shared by a protocol that the compiler can't check"),
@@ -59,6 +59,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/sources/descriptors.rs", "paths and addresses that C functions were given"),
     ("src/sources/files.rs", "defines C functions"),
     ("src/sources/interpose.rs", "C symbols, dlsym, errno"),
+    ("src/sources/libraries.rs", "defines a C function"),
     ("src/sources/locks.rs", "defines C functions"),
     ("src/sources/memory.rs", "defines C functions"),
     ("src/sources/processes.rs", "defines C functions"),
@@ -67,6 +68,8 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/sources/unhooked.rs", "runs before main, to say why nothing is hooked"),
     ("src/sources/waker.rs", "RawWaker: Wake does not let one see clones"),
     ("src/unwind/capture.rs", "registers and the stack's memory"),
+    ("src/unwind/gone.rs", "mmap: an unloaded library's place stays reserved"),
+    ("src/unwind/resident.rs", "dlopen: kymo's own library is never unloaded"),
     ("src/unwind/modules.rs", "the dynamic linker's list is C, and the images are raw memory"),
 ];
 

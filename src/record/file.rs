@@ -119,8 +119,13 @@ impl FileSink {
     /// # Errors
     /// It can't be made.
     pub fn create(path: &Path) -> io::Result<FileSink> {
-        let file = OwnFile::open(path, File::options().create(true).truncate(true))?;
-        Ok(FileSink { file: Some(file) })
+        // A pipe that nobody reads would make the program wait here, and end it by a signal later.
+        let mut options = File::options();
+        let file = OwnFile::open(path, options.create(true).truncate(true).custom_flags(libc::O_NONBLOCK))?;
+        match file.is_regular {
+            true => Ok(FileSink { file: Some(file) }),
+            false => Err(io::Error::other("it is no regular file")),
+        }
     }
 }
 

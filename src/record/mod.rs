@@ -56,7 +56,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use crate::clock;
 use crate::events::{EventKind, Group, Groups, LossReason, StackId, StrId, ThreadId};
 use crate::limits::{
-    CHUNK_BYTES, MEMORY_BYTES, STACK_FRAMES, STACK_TABLE_BYTES, STRING_TABLE_BYTES, THREADS,
+    CHUNK_BYTES, HEADROOM_BYTES, MEMORY_BYTES, STACK_FRAMES, STACK_TABLE_BYTES, STRING_TABLE_BYTES, THREADS,
 };
 
 /// The groups that some capture wants now. Seen by `sources::interpose`, whose naked function tests it by itself.
@@ -94,6 +94,7 @@ struct Recorder {
 
 impl Recorder {
     fn new() -> std::io::Result<Recorder> {
+        pool::look_for_room(MEMORY_BYTES + HEADROOM_BYTES)?;
         clock::init();
         let fence = if sync::init_fences() {
             "membarrier"
@@ -156,6 +157,12 @@ fn recorder() -> Option<&'static Recorder> {
 #[inline(always)]
 pub fn enabled(group: Group) -> bool {
     Groups(ENABLED.load(Ordering::Relaxed)).contains(group)
+}
+
+/// Whether anything is recorded now.
+#[cfg(hooked)]
+pub(crate) fn is_on() -> bool {
+    ENABLED.load(Ordering::Relaxed) != 0
 }
 
 /// Whether hooks look at waits now: for a capture, or because [`weigh_waits`] says so.
@@ -256,6 +263,12 @@ pub fn is_muted() -> bool {
     thread::is_muted()
 }
 
+/// Records nothing on this thread while `work` runs: for kymo's own doings on a thread of the program.
+#[cfg(hooked)]
+pub(crate) fn quietly<R>(work: impl FnOnce() -> R) -> R {
+    thread::quietly(work)
+}
+
 /// Interns a string: copied, cut at [`crate::limits::STRING_BYTES`]. 0 before the first capture.
 pub fn string(text: &str) -> StrId {
     recorder().map_or(StrId(0), |recorder| recorder.strings.intern(text))
@@ -283,6 +296,7 @@ pub fn epoch() -> u64 {
 pub(crate) fn reserve() {
     // If it can't be had, the first capture can't be either, and says so.
     let _ = thread::retirement_key();
+    crate::unwind::stay();
 }
 
 /// Makes the recorder without a capture, so that [`stack`] and [`string`] give numbers.

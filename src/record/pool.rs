@@ -36,6 +36,23 @@ pub(super) fn zeroed<T: Zeroed>(count: usize) -> Box<[T]> {
     unsafe { zeros.assume_init() }
 }
 
+/// Whether the process may take as much address space: what std allocates after this ends the program if it can't be
+/// had.
+///
+/// # Errors
+/// mmap(2)'s.
+pub(super) fn look_for_room(bytes: usize) -> std::io::Result<()> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: an anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let base = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
+    if base == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: nobody knows of it.
+    unsafe { libc::munmap(base, bytes) };
+    Ok(())
+}
+
 /// Maps `count` chunks. They stay mapped for the process's life; untouched ones take no memory.
 ///
 /// # Errors

@@ -176,6 +176,7 @@ pub(super) fn make_recorder() -> Result<&'static Recorder, CaptureError> {
         return Ok(recorder);
     }
     let recorder = Recorder::new().map_err(CaptureError::Memory)?;
+    crate::unwind::stay();
     thread::switch_off_in_children();
     Ok(RECORDER.get_or_init(|| recorder))
 }

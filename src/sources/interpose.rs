@@ -315,6 +315,7 @@ extern "C" fn init() {
         super::sockets::REALS,
         super::processes::REALS,
         super::memory::REALS,
+        super::libraries::REALS,
         super::locks::REALS,
         super::threads::REALS,
     ];

@@ -1,8 +1,8 @@
 //! Where events come from; each file turns one kind of happening into calls of [`record`](crate::record).
 //!
-//! `interpose` exports the C symbols, `locks`, `files`, `sockets`, `processes`, `memory` and `threads` are the hooked
-//! calls, a family a file, and `descriptors` names what they work on; `unhooked` says why where there are none (`hooked`
-//! is set by `build.rs`).
+//! `interpose` exports the C symbols, `locks`, `files`, `sockets`, `processes`, `memory`, `libraries` and `threads` are
+//! the hooked calls, a family a file, and `descriptors` names what they work on; `unhooked` says why where there are none
+//! (`hooked` is set by `build.rs`).
 //! `task` and `tokio` follow tasks, `span` is what the user marks, `alloc` watches the program's allocator.
 //! `tracing` is what he marks with those crates, `text` how both write values.
 //! `cpu` samples threads while they use one.
@@ -21,6 +21,8 @@ mod files;
 #[cfg(hooked)]
 mod interpose;
 pub mod labels;
+#[cfg(hooked)]
+mod libraries;
 #[cfg(hooked)]
 mod locks;
 #[cfg(hooked)]

@@ -16,11 +16,13 @@
 //! Does not name anything: `model::symbols` does.
 
 mod capture;
+mod gone;
 mod maps;
 #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "frame pointers need no frame descriptions"))]
 mod modules;
 #[cfg(target_arch = "x86_64")]
 mod prepare;
+mod resident;
 #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "frame pointers need no rules"))]
 mod rule;
 #[cfg_attr(target_arch = "aarch64", allow(dead_code, reason = "frame pointers need no rules"))]
@@ -45,9 +47,28 @@ pub struct LoadedModule {
     pub build_id: Vec<u8>,
 }
 
-/// Lists the process's modules. Takes the loader's lock: never on the hot path.
+pub use resident::stay;
+
+/// Lists the process's modules, and those that [`Loaded::unloaded`] remembers. Takes the loader's lock: never on the hot
+/// path.
 pub fn modules() -> Vec<LoadedModule> {
-    modules::modules()
+    gone::with_gone(modules::modules())
+}
+
+/// What is loaded before something is unloaded while stacks are taken.
+#[derive(Debug)]
+pub struct Loaded(Vec<LoadedModule>);
+
+impl Loaded {
+    /// Now.
+    pub fn now() -> Loaded {
+        Loaded(modules::modules())
+    }
+
+    /// What was unloaded since keeps its place, so that its frames keep their names.
+    pub fn unloaded(self) {
+        gone::remember(self.0);
+    }
 }
 
 /// Builds the unwind table for the modules that are mapped now, if they changed since the last call. About a
