@@ -27,6 +27,10 @@ use crate::record;
 /// The period of the process's own timer while that is used, in nanoseconds; else 0.
 static SHARED: AtomicU64 = AtomicU64::new(0);
 
+/// CPU time of the process that samples have been taken for, while its own timer is used. That timer does not say how
+/// often it has expired, and with several CPUs it expires more often than the kernel looks.
+static SHARED_UNTIL: AtomicU64 = AtomicU64::new(0);
+
 /// Whether anybody samples.
 static SAMPLING: AtomicBool = AtomicBool::new(false);
 
@@ -53,6 +57,7 @@ struct TimerInfo {
 
 /// What the handler does with its own signals from now on; `shared` is the period of the process's own timer.
 pub(super) fn sample(on: bool, shared: u64) {
+    SHARED_UNTIL.store(timers::process_time(), Ordering::SeqCst);
     SHARED.store(shared, Ordering::SeqCst);
     SAMPLING.store(on, Ordering::SeqCst);
 }
@@ -119,14 +124,27 @@ fn weight(info: &TimerInfo) -> Option<(u64, u64)> {
         }
         libc::SI_KERNEL => match SHARED.load(Ordering::Relaxed) {
             0 => None,
-            period => Some((1, period)),
+            period => Some((shared_periods(period), period)),
         },
         _ => None,
     }
 }
 
+/// The periods of the process's CPU time since the last sample. On a thread that is not sampled: none.
+fn shared_periods(period: u64) -> u64 {
+    if record::is_muted() {
+        return 0;
+    }
+    let now = timers::process_time();
+    let due = |until: u64| now.saturating_sub(until) / period;
+    let taken = SHARED_UNTIL
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |until| Some(until + due(until) * period));
+    taken.map_or(0, due)
+}
+
 fn take(context: &ucontext_t, (periods, period): (u64, u64)) {
-    if !SAMPLING.load(Ordering::Relaxed) || !record::enabled(Group::Cpu) || record::is_muted() {
+    if periods == 0 || !SAMPLING.load(Ordering::Relaxed) || !record::enabled(Group::Cpu) || record::is_muted()
+    {
         return;
     }
     let ticks = clock::ticks();

@@ -85,6 +85,14 @@ pub(super) fn share(period: u64) -> io::Result<()> {
     check(unsafe { libc::syscall(libc::SYS_setitimer, libc::ITIMER_PROF, &times, none) })
 }
 
+/// CPU time of the process, in nanoseconds.
+pub(super) fn process_time() -> u64 {
+    let mut time = spec(0);
+    // SAFETY: the kernel writes one timespec.
+    unsafe { libc::clock_gettime(libc::CLOCK_PROCESS_CPUTIME_ID, &mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
 /// The kernel's tick in nanoseconds: it looks at CPU timers once in each.
 pub(super) fn tick() -> u64 {
     let mut tick = spec(0);
