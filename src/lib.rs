@@ -61,7 +61,7 @@ pub mod wire;
 
 #[cfg(feature = "http")]
 pub use http::{ServeError, Server, router, serve};
-pub use record::flight::{FlightConfig, FlightError, FlightRecorder};
+pub use record::flight::{FlightConfig, FlightError, FlightRecorder, Saving};
 pub use sources::alloc::{Alloc, HeapCounts, heap_counts, mem_profile_rate, set_mem_profile_rate};
 pub use sources::contention::{set_block_profile_rate, set_mutex_profile_fraction};
 pub use sources::labels::{LabelGuard, Labels};

@@ -135,6 +135,18 @@ pub const FLIGHT_BYTES: usize = 10 * 1024 * 1024;
 /// of some hundred thousand threads. Full: later names are missing there, and the status says so.
 pub const FLIGHT_WORDS_BYTES: usize = STACK_TABLE_BYTES + STRING_TABLE_BYTES + 8 * 1024 * 1024;
 
+/// Threads, and open spans, that a flight recorder watches for lasting too long. More: they are not watched.
+pub const FLIGHT_WATCHED: usize = 64 * 1024;
+
+/// Snapshots that are kept in a flight recorder's directory where its config doesn't say. More: the oldest are deleted.
+pub const FLIGHT_SAVED: usize = 10;
+
+/// Seconds between two of them at least, where its config doesn't say. Sooner: none is saved.
+pub const FLIGHT_SAVED_SECONDS: u64 = 60;
+
+/// How long a thread that panics waits for the snapshot to be saved, in milliseconds. Longer: it goes on.
+pub const FLIGHT_PANIC_MS: u64 = 2000;
+
 /// The least that a flight recorder may be given: a few chunks. Less: refused with a typed error.
 pub const FLIGHT_LEAST_BYTES: usize = 4 * CHUNK_BYTES;
 

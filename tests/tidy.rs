@@ -47,6 +47,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/record/pool.rs", "mmap and madvise: the memory of chunks"),
     ("src/record/priority.rs", "setpriority: std has no thread priorities"),
     ("src/record/ring.rs", "chunks are shared by a protocol that the compiler can't check"),
+    ("src/record/signals.rs", "pthread_sigmask: a write must not end the program by SIGPIPE or SIGXFSZ"),
     ("src/record/sync.rs", "membarrier"),
     ("src/record/thread.rs", "pthread keys, atfork, names: what std has no word for"),
     ("src/sources/alloc/counts.rs", "pthread keys: what std has no word for"),

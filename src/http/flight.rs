@@ -65,12 +65,21 @@ fn refused(error: &FlightError) -> Response {
 /// should not fail by it.
 pub(super) fn start_by_environment() {
     let Ok(asked) = std::env::var(VARIABLE) else { return };
-    match config(&asked).map(|config| config.map(|config| FlightRecorder::new(config).start())) {
+    match config(&asked).map(|config| config.map(start)) {
         // Off, on, or on before: each says so itself.
         Ok(None | Some(Ok(()) | Err(FlightError::Enabled))) => {}
         Ok(Some(Err(error))) => status::set("flight recorder", format!("off: {error}")),
         Err(why) => status::set("flight recorder", format!("off: {VARIABLE}={asked}: {why}")),
     }
+}
+
+/// Starts the flight recorder; what it saves has names.
+///
+/// # Errors
+/// As [`FlightRecorder::start`].
+pub(super) fn start(config: FlightConfig) -> Result<(), FlightError> {
+    let resolver = config.resolver.or(Some(capture::resolve));
+    FlightRecorder::new(FlightConfig { resolver, ..config }).start()
 }
 
 /// `0`, `1`, or `SECONDS` and perhaps `,MIB`, and then perhaps `,FILE`.

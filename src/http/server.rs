@@ -21,7 +21,7 @@ use super::guard::Guard;
 use super::stall::Impatient;
 use super::status::CONNECTIONS_REFUSED;
 use crate::limits::{HTTP_CONNECTIONS, HTTP_HEAD_BYTES, HTTP_HEAD_SECONDS, HTTP_HEADERS, HTTP_STALL_SECONDS};
-use crate::record::flight::{FlightConfig, FlightError, FlightRecorder};
+use crate::record::flight::{FlightConfig, FlightError};
 
 /// How long the accept loop rests when the system has no descriptor or memory for a connection.
 const ACCEPT_REST: Duration = Duration::from_millis(100);
@@ -154,7 +154,7 @@ impl Builder {
             },
         ));
         match self.flight {
-            Some(config) => FlightRecorder::new(config).start()?,
+            Some(config) => flight::start(config)?,
             None => flight::start_by_environment(),
         }
         let (stop, stopped) = oneshot::channel();

@@ -3,21 +3,25 @@
 //! Such a program may close every descriptor that it does not know, as daemons do, and open others under the same
 //! numbers. So before each write the descriptor is asked whether it is still the file; if not, it is over, and the
 //! descriptor is left to whoever has it now. It may also count on which number it gets next: so ours is a high one.
-//! A process may not write past its limit on the size of files: the signal for that would end it, so we don't try.
+//! A pipe's reader may be slow or gone, so nothing here waits for it, and no write raises a signal (`signals`).
 
-#![allow(
-    unsafe_code,
-    reason = "fcntl(2), getrlimit(2): std can't choose a descriptor's number, nor ask for limits"
-)]
+#![allow(unsafe_code, reason = "fcntl(2): std can't choose a descriptor's number")]
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
+use super::signals;
 use super::sink::{Offer, Sink};
-use crate::limits::OWN_DESCRIPTORS;
+use crate::limits::{OWN_DESCRIPTORS, READER_LAG_BYTES};
+
+/// How long the end of a trace waits for a slow pipe.
+const FINISH: Duration = Duration::from_secs(1);
+
+const NAP: Duration = Duration::from_millis(1);
 
 /// A file that only we write.
 #[derive(Debug)]
@@ -25,9 +29,6 @@ pub(super) struct OwnFile {
     /// None once its descriptor may be another's.
     file: Option<File>,
     identity: Identity,
-    is_regular: bool,
-    /// Where it ends.
-    length: u64,
 }
 
 /// Which file it is, on which device.
@@ -39,18 +40,17 @@ impl OwnFile {
     /// # Errors
     /// It can't be made.
     pub(super) fn open(path: &Path, options: &mut OpenOptions) -> io::Result<OwnFile> {
-        let file = out_of_the_way(options.write(true).mode(0o600).open(path)?);
-        let metadata = file.metadata()?;
-        let (identity, is_regular) = (identity(&metadata), metadata.is_file());
-        Ok(OwnFile { file: Some(file), identity, is_regular, length: 0 })
+        let file = out_of_the_way(options.write(true).mode(0o600).custom_flags(libc::O_NONBLOCK).open(path)?);
+        let identity = identity(&file.metadata()?);
+        Ok(OwnFile { file: Some(file), identity })
     }
 
-    /// Writes at its end.
+    /// Writes at its end: how many bytes were taken.
     ///
     /// # Errors
-    /// It can't be written, or its descriptor is no longer ours.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.write(self.length, bytes, |file| (&*file).write_all(bytes))
+    /// It can't be written, or not yet, or its descriptor is no longer ours.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.write(|mut file| file.write(bytes))
     }
 
     /// Writes somewhere in it.
@@ -58,23 +58,13 @@ impl OwnFile {
     /// # Errors
     /// As [`OwnFile::append`].
     pub(super) fn write_at(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        self.write(at, bytes, |file| file.write_all_at(bytes, at))
+        self.write(|file| file.write_all_at(bytes, at))
     }
 
-    fn write(
-        &mut self,
-        at: u64,
-        bytes: &[u8],
-        write: impl FnOnce(&File) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let end = at + bytes.len() as u64;
-        if self.is_regular && end > largest_file() {
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
+    fn write<R>(&mut self, write: impl FnOnce(&File) -> io::Result<R>) -> io::Result<R> {
         let gone = || io::Error::other("its descriptor was closed behind our back");
-        write(self.own_file().ok_or_else(gone)?)?;
-        self.length = self.length.max(end);
-        Ok(())
+        let file = self.own_file().ok_or_else(gone)?;
+        signals::without(|| write(file))
     }
 
     /// The file, unless its descriptor was closed or is another's: that one must not be closed either.
@@ -96,36 +86,66 @@ impl Drop for OwnFile {
     }
 }
 
-/// Where the process may write to in a file (RLIMIT_FSIZE).
-fn largest_file() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: `limit` is ours, for the call.
-    match unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } {
-        0 => limit.rlim_cur,
-        _ => u64::MAX,
-    }
-}
-
-/// Writes a trace to a file of its own. What is written stays valid whatever happens to the rest.
+/// Writes a trace to a file of its own, or to a pipe. What is written stays valid whatever happens to the rest.
+///
+/// A pipe may be slow: what it can't take yet waits here, up to [`READER_LAG_BYTES`]; more is refused, so its events
+/// are lost, and counted.
 #[derive(Debug)]
 pub struct FileSink {
     /// None after a write that failed.
     file: Option<OwnFile>,
+    /// Bytes that were taken and not written yet.
+    waiting: Vec<u8>,
 }
 
 impl FileSink {
     /// Makes the file, readable by its owner only; one that is there is emptied.
     ///
     /// # Errors
-    /// It can't be made.
+    /// It can't be made, or it is a pipe that nobody reads.
     pub fn create(path: &Path) -> io::Result<FileSink> {
-        // A pipe that nobody reads would make the program wait here, and end it by a signal later.
-        let mut options = File::options();
-        let file = OwnFile::open(path, options.create(true).truncate(true).custom_flags(libc::O_NONBLOCK))?;
-        match file.is_regular {
-            true => Ok(FileSink { file: Some(file) }),
-            false => Err(io::Error::other("it is no regular file")),
+        let file = OwnFile::open(path, File::options().create(true).truncate(true))?;
+        Ok(FileSink { file: Some(file), waiting: Vec::new() })
+    }
+
+    fn take(&mut self, sections: &[u8], most: usize) -> Offer {
+        if let Err(error) = self.write_on() {
+            return self.close(&error);
         }
+        if self.waiting.len() + sections.len() > most {
+            return Offer::Full;
+        }
+        self.waiting.extend_from_slice(sections);
+        match self.write_on() {
+            Ok(()) => Offer::Taken,
+            Err(error) => self.close(&error),
+        }
+    }
+
+    /// Writes what waits, as far as it is taken now.
+    fn write_on(&mut self) -> io::Result<()> {
+        let gone = || io::Error::from(io::ErrorKind::BrokenPipe);
+        let file = self.file.as_mut().ok_or_else(gone)?;
+        let mut written = 0;
+        let result = loop {
+            if written == self.waiting.len() {
+                break Ok(());
+            }
+            match file.append(&self.waiting[written..]) {
+                Ok(length) => written += length,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        self.waiting.drain(..written);
+        result
+    }
+
+    fn close(&mut self, why: &io::Error) -> Offer {
+        crate::status::set("trace file", format!("off: {why}; what was written before is valid"));
+        self.file = None;
+        self.waiting = Vec::new();
+        Offer::Closed
     }
 }
 
@@ -145,14 +165,20 @@ fn identity(metadata: &Metadata) -> Identity {
 
 impl Sink for FileSink {
     fn offer(&mut self, sections: Vec<u8>) -> Offer {
-        let Some(file) = &mut self.file else { return Offer::Closed };
-        match file.append(&sections) {
-            Ok(()) => Offer::Taken,
-            Err(error) => {
-                crate::status::set("file", format!("off: {error}"));
-                self.file = None;
-                Offer::Closed
-            }
+        self.take(&sections, READER_LAG_BYTES)
+    }
+
+    /// What is told each second comes this way, too: so this has a bound as well.
+    fn finish(&mut self, sections: Vec<u8>) -> Offer {
+        self.take(&sections, 2 * READER_LAG_BYTES)
+    }
+}
+
+impl Drop for FileSink {
+    fn drop(&mut self) {
+        let begun = Instant::now();
+        while self.write_on().is_ok() && !self.waiting.is_empty() && begun.elapsed() < FINISH {
+            std::thread::sleep(NAP);
         }
     }
 }

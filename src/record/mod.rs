@@ -44,6 +44,7 @@ mod registry;
 mod ring;
 mod run;
 pub mod session;
+mod signals;
 pub mod sink;
 pub mod switches;
 mod sync;

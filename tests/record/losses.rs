@@ -111,7 +111,7 @@ fn overload(events: u64) -> (Vec<u8>, Vec<u32>) {
 }
 
 #[test]
-fn under_a_stalled_drain_the_newest_events_are_lost_and_counted() {
+fn g1_overload_exact_accounting_under_a_stalled_drain_the_newest_events_are_lost_and_counted() {
     let _alone = alone();
     let events = 700_000;
     let (bytes, threads) = overload(events);
@@ -128,7 +128,8 @@ fn under_a_stalled_drain_the_newest_events_are_lost_and_counted() {
 }
 
 #[test]
-fn under_a_stalled_drain_the_oldest_events_are_overwritten_and_counted_where_one_prefers_that() {
+fn g1_overload_exact_accounting_under_a_stalled_drain_the_oldest_events_are_overwritten_and_counted_where_one_prefers_that()
+ {
     let _alone = alone();
     when_full(WhenFull::LoseOldest);
     let events = 700_000;
@@ -150,7 +151,7 @@ fn under_a_stalled_drain_the_oldest_events_are_overwritten_and_counted_where_one
 }
 
 #[test]
-fn a_full_sink_costs_its_own_capture_and_the_loss_is_told() {
+fn g1_overload_exact_accounting_a_full_sink_costs_its_own_capture_and_the_loss_is_told() {
     let _alone = alone();
     let sink = MemorySink::new(4096);
     let small = start_into(USER, Box::new(sink.clone()));

@@ -70,7 +70,7 @@ impl Drop for Grenade {
 }
 
 #[test]
-fn a_panic_of_the_drain_ends_the_captures_but_not_the_program_and_the_next_capture_works() {
+fn g3_consumer_dies_a_panic_of_the_drain_ends_the_captures_but_not_the_program_and_the_next_capture_works() {
     let _alone = alone();
     let (lost, _sink) = start(USER);
     let grenade = start_into(USER, Box::new(Grenade(false)));

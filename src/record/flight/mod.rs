@@ -13,8 +13,10 @@
 
 mod file;
 mod ring;
+mod saving;
 mod sink;
 mod snapshot;
+mod watch;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -24,8 +26,11 @@ use std::time::Duration;
 
 use file::RingFile;
 use ring::Ring;
+use saving::Saver;
 use sink::{FlightSink, SharedRing};
 use snapshot::Held;
+
+pub use saving::Saving;
 
 use super::session::{Capture, CaptureError, CaptureOptions, Resolver};
 use super::{drain, recorder, recording, thread};
@@ -48,6 +53,8 @@ pub struct FlightConfig {
     /// takes `max_bytes` and what names take ([`crate::limits::FLIGHT_WORDS_BYTES`] at most). `%p` stands for the
     /// process's number; a file that is there is kept as `FILE.previous`.
     pub file: Option<PathBuf>,
+    /// When snapshots are saved to a directory, and which.
+    pub saving: Option<Saving>,
     /// Who names a snapshot's addresses; without it they are named by whoever reads it.
     pub resolver: Option<Resolver>,
 }
@@ -60,6 +67,7 @@ impl Default for FlightConfig {
             max_bytes: FLIGHT_BYTES,
             groups: Groups::ALL,
             file: None,
+            saving: None,
             resolver: None,
         }
     }
@@ -88,6 +96,9 @@ pub enum FlightError {
     /// The file can't be made.
     #[error("the flight recorder's file could not be made: {0}")]
     File(std::io::Error),
+    /// A snapshot was to be saved, and it was not said where.
+    #[error("the flight recorder saves no snapshots: FlightConfig::saving says where to")]
+    NoDirectory,
     /// What it held is no trace.
     #[error("what the flight recorder held can't be read: {0}")]
     Broken(#[from] FileError),
@@ -126,6 +137,7 @@ struct Running {
     /// When it began.
     begun: Sync,
     resolver: Option<Resolver>,
+    saver: Option<Arc<Saver>>,
     max_bytes: usize,
     snapshots: AtomicU64,
 }
@@ -154,7 +166,7 @@ impl FlightRecorder {
     /// # Errors
     /// [`FlightError`].
     pub fn start(&self) -> Result<(), FlightError> {
-        let FlightConfig { min_age, max_bytes, groups, ref file, resolver } = self.config;
+        let FlightConfig { min_age, max_bytes, groups, ref file, ref saving, resolver } = self.config;
         if !(FLIGHT_LEAST_BYTES..=FLIGHT_MOST_BYTES).contains(&max_bytes) {
             return Err(FlightError::Bytes(max_bytes));
         }
@@ -170,11 +182,13 @@ impl FlightRecorder {
                 ring.write_through(file_of(&ring, path).map_err(FlightError::File)?);
             }
             let ring = Arc::new(Mutex::new(ring));
-            let sink = Box::new(FlightSink::new(ring.clone(), min_age));
+            let saver = saving.clone().map(|saving| Arc::new(Saver::new(saving)));
+            let sink = Box::new(FlightSink::new(ring.clone(), min_age, saver.clone()));
             let capture = Capture::start(CaptureOptions { groups, cpu_hz: 0, sink, resolver: None })?;
             self.number.store(capture.number(), Ordering::Relaxed);
             let snapshots = AtomicU64::new(0);
-            *running = Some(Arc::new(Running { capture, ring, begun, resolver, max_bytes, snapshots }));
+            *running =
+                Some(Arc::new(Running { capture, ring, begun, resolver, saver, max_bytes, snapshots }));
             say_on(min_age, max_bytes);
             Ok(())
         })
@@ -209,6 +223,15 @@ impl FlightRecorder {
         let trace = self.snapshot()?;
         writer.write_all(&trace)?;
         Ok(trace.len() as u64)
+    }
+
+    /// Saves what it holds to [`Saving`]'s directory, unless it did so a moment ago ([`Saving::every`]): where to.
+    /// `why` becomes part of the file's name.
+    ///
+    /// # Errors
+    /// [`FlightError`].
+    pub fn save(&self, why: &str) -> Result<Option<PathBuf>, FlightError> {
+        self.running()?.save(why)
     }
 
     /// What it holds now.

@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::ring::Ring;
+use super::saving::Saver;
+use super::watch::{News, Watch};
 use crate::clock;
 use crate::format::{EventsHead, Lane, Section, file};
 use crate::record::run::Run;
@@ -20,12 +22,27 @@ pub(super) type SharedRing = Arc<Mutex<Ring>>;
 pub(super) struct FlightSink {
     ring: SharedRing,
     min_age: Duration,
+    saver: Option<Arc<Saver>>,
+    watch: Option<Watch>,
 }
 
 impl FlightSink {
     /// Keeps what is younger than `min_age`, as far as the ring's bytes allow.
-    pub(super) fn new(ring: SharedRing, min_age: Duration) -> FlightSink {
-        FlightSink { ring, min_age }
+    pub(super) fn new(ring: SharedRing, min_age: Duration, saver: Option<Arc<Saver>>) -> FlightSink {
+        let watch = saver.as_ref().and_then(|saver| Watch::new(&saver.saving));
+        FlightSink { ring, min_age, saver, watch }
+    }
+
+    /// Saves a snapshot if something has lasted too long.
+    fn watch(&mut self, look: impl FnOnce(&mut Watch) -> Option<News>) {
+        let (Some(saver), Some(watch)) = (&self.saver, &mut self.watch) else { return };
+        if let Some(why) = look(watch) {
+            saver.save_soon(why);
+        }
+    }
+
+    fn look(&mut self, section: &[u8]) {
+        self.watch(|watch| file::events(section).and_then(|(head, bytes)| watch.look(&head, bytes)));
     }
 
     fn expire(&self, ring: &mut Ring) {
@@ -37,6 +54,9 @@ impl FlightSink {
 impl Sink for FlightSink {
     /// Once a second, or when a thread has ended: so what is too old goes here.
     fn offer(&mut self, sections: Vec<u8>) -> Offer {
+        for (_, section) in file::sections(&sections).filter(|(kind, _)| *kind == Section::Events) {
+            self.look(section);
+        }
         let mut ring = lock(&self.ring);
         for (kind, section) in file::sections(&sections) {
             match kind {
@@ -51,6 +71,8 @@ impl Sink for FlightSink {
             }
         }
         self.expire(&mut ring);
+        drop(ring);
+        self.watch(|watch| watch.overdue(clock::ticks()));
         Offer::Taken
     }
 
@@ -64,6 +86,7 @@ impl Sink for FlightSink {
 
     fn offer_events(&mut self, section: Vec<u8>, extent: Extent) -> Offer {
         lock(&self.ring).push(&section, extent.events, extent.last_ticks);
+        self.look(&section);
         Offer::Taken
     }
 }
