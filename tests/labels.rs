@@ -5,7 +5,7 @@
 mod recorded;
 
 use std::sync::{Arc, Barrier, Condvar, Mutex, Once};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kymo::events::{Group, Groups};
 use kymo::model::Trace;
@@ -188,4 +188,30 @@ fn a_block_profile_has_the_labels_of_who_waited() {
     });
     assert!(labelled.map(|sample| sample.values[1]).sum::<i64>() > 20_000_000, "{:?}", block.samples);
     assert!(trace.threads[this_thread(&trace) as usize].labels.is_empty());
+}
+
+#[test]
+fn a_cpu_profile_has_the_labels_of_who_ran() {
+    let sink = MemorySink::new(64 << 20);
+    let options =
+        CaptureOptions { groups: Groups::ALL, cpu_hz: 1000, sink: Box::new(sink.clone()), resolver: None };
+    let capture = Capture::start(options).unwrap();
+    for endpoint in ["/buy", "/sell"] {
+        let _labels = Labels::new().text("endpoint", endpoint).enter();
+        let begin = Instant::now();
+        while begin.elapsed() < Duration::from_millis(200) {
+            std::hint::spin_loop();
+        }
+    }
+    capture.stop();
+    let (trace, _) = kymo::model::load::load(&sink.take()).unwrap();
+    let cpu = profile::cpu(&trace);
+    for endpoint in ["/buy", "/sell"] {
+        let value = profile::LabelValue::Text(endpoint.into());
+        let labelled =
+            cpu.samples.iter().filter(|sample| sample.labels.iter().any(|label| label.value == value));
+        let ns = labelled.map(|sample| sample.values[1]).sum::<i64>();
+        // The machine may be shared: a spinning thread gets a part of its time.
+        assert!(ns >= 20_000_000, "{endpoint}: {ns} ns of {}", cpu.total(1));
+    }
 }

@@ -1,9 +1,10 @@
 //! The profile that says where a program uses CPUs: Go's `profile`.
 //!
 //! Types and units are Go's: `samples/count` and `cpu/nanoseconds`. A sample that stands for several periods counts as
-//! so many. Labels say which thread, and which task it polled.
+//! so many. Labels say which thread, which task it polled, and what the program's
+//! own labels said.
 
-use super::build::{Builder, Place, text};
+use super::build::{Builder, Place, labels_in, text};
 use super::{Label, Profile, ValueType};
 use crate::events::StackId;
 use crate::model::{CpuSample, Trace};
@@ -39,5 +40,6 @@ fn labels(trace: &Trace, sample: &CpuSample) -> Vec<Label> {
     let poll = sample.in_poll.and_then(|poll| trace.polls.get(poll as usize));
     let task = poll.and_then(|poll| trace.tasks.get(poll.task as usize)).map(|task| ("task", &task.name));
     let named = thread.into_iter().chain(task).filter(|(_, name)| !name.is_empty());
-    named.map(|(key, name)| text(key, name)).collect()
+    let own = labels_in(trace, trace.label_set_at(sample.thread, sample.in_poll, sample.at));
+    named.map(|(key, name)| text(key, name)).chain(own).collect()
 }
