@@ -20,7 +20,7 @@ use kymo::record::sink::MemorySink;
 use served::{alone, get};
 use tempfile::{TempDir, tempdir};
 
-const VERBS: [&str; 7] = ["demo", "record", "view", "stat", "convert", "derive", "recover"];
+const VERBS: [&str; 8] = ["demo", "record", "view", "stat", "convert", "derive", "doctor", "recover"];
 
 /// Waits for the lock that [`holds`] has.
 #[inline(never)]

@@ -7,6 +7,7 @@
 mod convert;
 mod demo;
 mod derive;
+mod doctor;
 mod interrupt;
 mod meter;
 mod output;
@@ -37,6 +38,7 @@ enum Verb {
     Stat(stat::Args),
     Convert(convert::Args),
     Derive(derive::Args),
+    Doctor(doctor::Args),
     Recover(recover::Args),
     #[command(hide = true)]
     DemoService(demo::ServiceArgs),
@@ -51,6 +53,7 @@ pub(crate) fn run() -> ExitCode {
         Verb::Stat(args) => stat::run(&args),
         Verb::Convert(args) => convert::run(&args),
         Verb::Derive(args) => derive::run(&args),
+        Verb::Doctor(args) => doctor::run(&args),
         Verb::Recover(args) => recover::run(&args),
         Verb::DemoService(args) => demo::run_service(&args),
     };

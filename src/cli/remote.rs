@@ -15,6 +15,9 @@ const CONNECT: Duration = Duration::from_secs(10);
 /// Bytes of a refusal's text that are shown.
 const REFUSAL_BYTES: u64 = 1024;
 
+/// Bytes of a service's status that are read.
+const STATUS_BYTES: u64 = 1 << 20;
+
 /// Where a trace can be recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Remote {
@@ -84,6 +87,28 @@ impl Remote {
         let header = |name| Some(answer.headers().get(name)?.to_str().ok()?.to_owned());
         let (capture, note) = (header("x-kymo-capture"), header("x-kymo-note"));
         Ok(Recording { capture, note, body: Box::new(answer.into_body().into_reader()) })
+    }
+
+    /// What the service says of itself.
+    ///
+    /// # Errors
+    /// The service is not there, or refuses, in its own words.
+    pub(super) fn status(&self) -> anyhow::Result<String> {
+        let base = self.base.strip_suffix("trace").unwrap_or(&self.base);
+        let url = format!("{}/status", base.trim_end_matches('/'));
+        let mut request = agent().get(&url);
+        if let Some(token) = &self.token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let answer = request.call().with_context(|| {
+            format!("{url} can't be reached: is the service running, with kymo::serve on that port?")
+        })?;
+        if answer.status() != 200 {
+            bail!("{url}: the service answers {}", refusal(answer));
+        }
+        let mut text = String::new();
+        answer.into_body().into_reader().take(STATUS_BYTES).read_to_string(&mut text)?;
+        Ok(text)
     }
 
     /// Asks the service to end a recording before its time, and to send what belongs to its end.

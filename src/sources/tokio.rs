@@ -27,6 +27,14 @@ thread_local! {
     static WORKER: Cell<Option<Worker>> = const { Cell::new(None) };
 }
 
+/// What is seen of a runtime, for `status`.
+const STATE: &str = match cfg!(tokio_unstable) {
+    true => "on: every task of an instrumented runtime, and its workers",
+    false => {
+        "on: tasks of kymo::spawn and .traced(), and workers; --cfg tokio_unstable adds every other task"
+    }
+};
+
 /// Records the workers of the runtime that this builder builds, under a name; under `--cfg tokio_unstable` also the
 /// spawn, polls and end of every task.
 ///
@@ -36,6 +44,7 @@ thread_local! {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn instrument<'a>(builder: &'a mut Builder, name: &'static str) -> &'a mut Builder {
+    crate::status::set("tasks", STATE);
     let next = Arc::new(AtomicU64::new(0));
     let (parking, unparking) = (next.clone(), next);
     builder
