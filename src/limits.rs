@@ -61,6 +61,9 @@ pub const WAITERS: usize = 4096;
 /// (`status`: `contention`).
 pub const WAITERS_REACH: usize = 256;
 
+/// Families of async locks that an analysis tells apart by who overtakes whom; with more of them it tells none apart.
+pub const LOCK_FAMILIES: usize = 256;
+
 /// Frames of a stack; deeper ones are cut at the root and flagged by an address of 0 as the last frame. Go's bound.
 pub const STACK_FRAMES: usize = 128;
 

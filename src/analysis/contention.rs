@@ -12,6 +12,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 
 use super::convoy::{Convoy, Link, Whose, Woken};
+use super::queues::{Queued, Queues};
 use super::split::{Share, Stretch, Turn, main_turn, split};
 use super::waiting;
 use crate::events::StackId;
@@ -38,6 +39,8 @@ pub struct Contention {
     pub waiting: LockKind,
     /// The lock's address, 0 for a task's.
     pub addr: u64,
+    /// Index of the suspension, if a task waited.
+    pub suspension: Option<u32>,
     /// Where the waiter waited, or the holder woke; 0 if that is not known.
     pub stack: StackId,
     /// How many waits, and how much time.
@@ -66,22 +69,24 @@ pub fn blocked(trace: &Trace) -> Vec<Contention> {
             who: who(trace, wait.thread, wait.in_poll, wait.time.begin),
             waiting,
             addr: wait.addr,
+            suspension: None,
             stack: wait.stack,
             share: Share { contentions, delay_ns: contentions * wait.time.duration() as f64 },
         })
     });
-    let tasks =
-        trace.suspensions.iter().filter(|suspension| !suspension.time.open).map(|suspension| Contention {
-            who: Who {
-                thread: None,
-                task: Some(suspension.task),
-                labels: trace.label_set_of_task_at(suspension.task, suspension.time.begin),
-            },
-            waiting: waiting::of_await(&trace.stacks, suspension.stack),
-            addr: 0,
-            stack: suspension.stack,
-            share: Share { contentions: 1.0, delay_ns: suspension.time.duration() as f64 },
-        });
+    let ended = (0..).zip(&trace.suspensions).filter(|(_, suspension)| !suspension.time.open);
+    let tasks = ended.map(|(index, suspension)| Contention {
+        who: Who {
+            thread: None,
+            task: Some(suspension.task),
+            labels: trace.label_set_of_task_at(suspension.task, suspension.time.begin),
+        },
+        waiting: waiting::of_await(&trace.stacks, suspension.stack),
+        addr: 0,
+        suspension: Some(index),
+        stack: suspension.stack,
+        share: Share { contentions: 1.0, delay_ns: suspension.time.duration() as f64 },
+    });
     // A task that awaits something that nobody knows may await a timer or a socket of its own: it counts for nothing.
     let tasks = tasks.filter(|blocked| blocked.waiting != LockKind::Unknown);
     threads.chain(tasks).filter(|blocked| waiting::is_blocking(blocked.waiting)).collect()
@@ -114,12 +119,33 @@ pub fn blame(trace: &Trace) -> Blame {
     blame
 }
 
+/// What was waited for, and by which suspension if by a task.
+#[derive(Clone, Copy)]
+struct Waited {
+    waiting: LockKind,
+    addr: u64,
+    suspension: Option<u32>,
+}
+
+impl Waited {
+    fn by_thread(waiting: LockKind, addr: u64) -> Waited {
+        Waited { waiting, addr, suspension: None }
+    }
+}
+
 impl Blame {
     /// Adds what is nobody's: neither who nor where is known.
-    fn add_nobodys(&mut self, lock: (LockKind, u64), handing_over_ns: f64, unexplained: Share) {
+    fn add_nobodys(&mut self, lock: Waited, handing_over_ns: f64, unexplained: Share) {
         let entry = |share| {
             let (who, stack) = (Who::default(), StackId(0));
-            Contention { who, waiting: lock.0, addr: lock.1, stack, share }
+            Contention {
+                who,
+                waiting: lock.waiting,
+                addr: lock.addr,
+                suspension: lock.suspension,
+                stack,
+                share,
+            }
         };
         self.handing_over.push(entry(Share { contentions: 0.0, delay_ns: handing_over_ns }));
         self.unexplained.push(entry(unexplained));
@@ -131,7 +157,7 @@ impl Blame {
         convoy: &Convoy<K>,
         wait: &Link<K>,
         weight: f64,
-        lock: (LockKind, u64),
+        lock: Waited,
         waker: impl Fn(u32) -> (Who, StackId),
     ) {
         // The wake that ended the wait has it counted.
@@ -142,7 +168,8 @@ impl Blame {
                 Whose::Holder(wake) => {
                     let ((who, stack), share) = (waker(wake), Share { contentions, delay_ns });
                     contentions = 0.0;
-                    self.held.push(Contention { who, waiting: lock.0, addr: lock.1, stack, share });
+                    let Waited { waiting, addr, suspension } = lock;
+                    self.held.push(Contention { who, waiting, addr, suspension, stack, share });
                 }
                 Whose::HandingOver => self.add_nobodys(lock, delay_ns, Share::default()),
                 Whose::Unexplained => self.add_nobodys(lock, 0.0, Share { contentions, delay_ns }),
@@ -216,7 +243,7 @@ fn blame_threads(trace: &Trace, blame: &mut Blame) {
             continue;
         };
         if let Some(link) = handed.links.get(&(index as u32)) {
-            blame.add_handed(&handed.convoy, link, weight, (waiting, wait.addr), waker);
+            blame.add_handed(&handed.convoy, link, weight, Waited::by_thread(waiting, wait.addr), waker);
             continue;
         }
         let lock = locks.entry(wait.addr).or_insert_with(|| Lock { waiting, waits: Vec::new() });
@@ -228,9 +255,9 @@ fn blame_threads(trace: &Trace, blame: &mut Blame) {
         let split = split(&turns.of(trace, addr, wakes), &waits);
         blame.held.extend(wakes.iter().zip(split.turns).map(|(&wake, share)| {
             let (who, stack) = waker(wake);
-            Contention { who, waiting, addr, stack, share }
+            Contention { who, waiting, addr, suspension: None, stack, share }
         }));
-        blame.add_nobodys((waiting, addr), split.handing_over_ns, split.unexplained);
+        blame.add_nobodys(Waited::by_thread(waiting, addr), split.handing_over_ns, split.unexplained);
     }
 }
 
@@ -294,12 +321,12 @@ fn handed_by_threads(trace: &Trace, wakes: &HashMap<u64, Vec<u32>>) -> Handed {
             Woken { at: woke.at, by: Some(woke.thread), wake }
         });
         let (begin, end) = (wait.time.begin, wait.time.end);
-        let link = Link { begin, end, on: end, woken };
+        let link = Link { number: index as u32, begin, end, on: end, woken };
         links.insert(index as u32, link);
         // A thread's waits come one after the other, so by begin is by end.
         in_order.push((wait.thread, link));
     }
-    Handed { links, convoy: Convoy::new(in_order.into_iter()) }
+    Handed { links, convoy: Convoy::new(in_order.into_iter(), Queues::default()) }
 }
 
 /// The thread that is blamed for most of each wait, by index of the wait.
@@ -328,13 +355,36 @@ pub fn holders(trace: &Trace) -> Vec<Option<ThreadIndex>> {
     trace.waits.iter().enumerate().map(|wait| main(wait).map(holder)).collect()
 }
 
-/// Tasks' waits for async locks. A task waits from its suspension to the wake that ended it.
+/// A task's wait for an async lock: from its suspension to the wake that ended it.
+struct TaskWait {
+    suspension: u32,
+    waiting: LockKind,
+    link: Link<TaskIndex>,
+}
+
 fn blame_tasks(trace: &Trace, blame: &mut Blame) {
+    let waits = task_waits(trace);
+    let queues = Queues::new(queued(trace, &waits));
+    let convoy = Convoy::new(
+        waits.iter().map(|wait| (trace.suspensions[wait.suspension as usize].task, wait.link)),
+        queues,
+    );
+    let waker = |wake: u32| {
+        let wake = &trace.task_wakes[wake as usize];
+        (who(trace, wake.by_thread, wake.by_poll, wake.at), wake.stack)
+    };
+    for wait in &waits {
+        let waited = Waited { waiting: wait.waiting, addr: 0, suspension: Some(wait.suspension) };
+        blame.add_handed(&convoy, &wait.link, 1.0, waited, waker);
+    }
+}
+
+fn task_waits(trace: &Trace) -> Vec<TaskWait> {
     let mut wakes: HashMap<(TaskIndex, Ns), u32> = HashMap::new();
     for (index, wake) in trace.task_wakes.iter().enumerate() {
         wakes.entry((wake.task, wake.at)).or_insert(index as u32);
     }
-    let link = |wait: &Suspension| {
+    let link = |number: u32, wait: &Suspension| {
         let wake = wakes.get(&(wait.task, wait.time.end)).copied();
         let woken = wake.map(|wake| {
             let woke = &trace.task_wakes[wake as usize];
@@ -342,21 +392,42 @@ fn blame_tasks(trace: &Trace, blame: &mut Blame) {
         });
         let (begin, end) = (wait.time.begin, wait.time.end);
         let poll = wake.and_then(|wake| trace.polls.get(trace.task_wakes[wake as usize].led_to? as usize));
-        Link { begin, end, on: poll.map_or(end, |poll| poll.time.begin.max(end)), woken }
+        Link { number, begin, end, on: poll.map_or(end, |poll| poll.time.begin.max(end)), woken }
     };
-    let waits: Vec<(&Suspension, LockKind, Link<TaskIndex>)> = trace
-        .suspensions
-        .iter()
-        .filter(|wait| !wait.time.open)
-        .map(|wait| (wait, waiting::of_await(&trace.stacks, wait.stack), link(wait)))
-        .filter(|(_, waiting, _)| waiting.is_lock())
-        .collect();
-    let convoy = Convoy::new(waits.iter().map(|(wait, _, link)| (wait.task, *link)));
-    let waker = |wake: u32| {
-        let wake = &trace.task_wakes[wake as usize];
-        (who(trace, wake.by_thread, wake.by_poll, wake.at), wake.stack)
-    };
-    for (_, waiting, link) in &waits {
-        blame.add_handed(&convoy, link, 1.0, (*waiting, 0), waker);
+    let ended = (0..).zip(&trace.suspensions).filter(|(_, wait)| !wait.time.open);
+    let told = ended.map(|(index, wait)| (index, wait, waiting::of_await(&trace.stacks, wait.stack)));
+    (0..)
+        .zip(told.filter(|(_, _, waiting)| waiting.is_lock()))
+        .map(|(number, (suspension, wait, waiting))| TaskWait {
+            suspension,
+            waiting,
+            link: link(number, wait),
+        })
+        .collect()
+}
+
+/// When each of the waits was queued, and for what, as far as the lines tell.
+fn queued(trace: &Trace, waits: &[TaskWait]) -> Vec<Queued> {
+    let of = |wait: &TaskWait| &trace.suspensions[wait.suspension as usize];
+    // A suspension begins when the poll that queued ends.
+    let mut begins: HashMap<(TaskIndex, Ns), Ns> =
+        waits.iter().map(|wait| ((of(wait).task, of(wait).time.begin), 0)).collect();
+    for poll in &trace.polls {
+        if let Some(begin) = begins.get_mut(&(poll.task, poll.time.end)) {
+            *begin = poll.time.begin;
+        }
     }
+    let queued = |wait: &TaskWait| {
+        let Suspension { task, time, stack } = *of(wait);
+        let release = wait.link.woken.map(|woken| trace.task_wakes[woken.wake as usize].stack);
+        let release = release.filter(|&stack| waiting::is_fair_release(&trace.stacks, stack));
+        Queued {
+            waits_at: trace.stacks.user_address(stack),
+            released_at: release.map(|stack| trace.stacks.user_address(stack)),
+            after: begins.get(&(task, time.begin)).copied().unwrap_or(0),
+            by: time.begin,
+            granted: time.end,
+        }
+    };
+    waits.iter().map(queued).collect()
 }

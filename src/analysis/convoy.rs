@@ -6,17 +6,20 @@
 //! from before the wait, or who had not waited for it. Between a wake and the moment when the woken one goes on, the
 //! lock is nobody's.
 //!
-//! A holder that meanwhile waited for another lock of the kind is taken to have waited for this one: from here the two
-//! look the same.
+//! A holder that meanwhile waited for another lock of the kind is taken to have waited for this one, unless something
+//! tells the two apart (see [`queues`](super::queues)): from here they look the same.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 
+use super::queues::Queues;
 use crate::model::Ns;
 
 /// One wait, and the wake that ended it; `K` names the waiters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Link<K> {
+    /// Its number in the [`Queues`].
+    pub number: u32,
     /// When it began.
     pub begin: Ns,
     /// When it ended, at the wake or later.
@@ -54,16 +57,17 @@ pub enum Whose {
 pub struct Convoy<K> {
     /// By waiter, ascending.
     waits: HashMap<K, Vec<Link<K>>>,
+    queues: Queues,
 }
 
 impl<K: Hash + Eq + Copy> Convoy<K> {
     /// From the waits of everybody, each waiter's in the order in which they ended.
-    pub fn new(waits: impl Iterator<Item = (K, Link<K>)>) -> Convoy<K> {
+    pub fn new(waits: impl Iterator<Item = (K, Link<K>)>, queues: Queues) -> Convoy<K> {
         let mut by_waiter: HashMap<K, Vec<Link<K>>> = HashMap::new();
         for (waiter, wait) in waits {
             by_waiter.entry(waiter).or_default().push(wait);
         }
-        Convoy { waits: by_waiter }
+        Convoy { waits: by_waiter, queues }
     }
 
     /// Calls `blame` for each stretch of a wait, from its end to its begin: whose it is, and its length.
@@ -72,7 +76,7 @@ impl<K: Hash + Eq + Copy> Convoy<K> {
         while let Some(woke) = woken {
             let at = woke.at.clamp(wait.begin, until);
             blame(Whose::HandingOver, until - at);
-            let Some(before) = self.came_from(&woke, wait.begin, at) else {
+            let Some(before) = self.came_from(&woke, wait, at) else {
                 return blame(Whose::Holder(woke.wake), at - wait.begin);
             };
             blame(Whose::Holder(woke.wake), at - before.on);
@@ -81,12 +85,14 @@ impl<K: Hash + Eq + Copy> Convoy<K> {
         blame(Whose::Unexplained, until - wait.begin);
     }
 
-    /// The wait from which somebody came who then woke another one; `None` if it did not end between `begin` and
-    /// `until`.
-    fn came_from(&self, woke: &Woken<K>, begin: Ns, until: Ns) -> Option<&Link<K>> {
+    /// The latest wait for the same lock from which somebody came who then woke another one; `None` if it did not end
+    /// between that one's begin and `until`.
+    fn came_from(&self, woke: &Woken<K>, wait: &Link<K>, until: Ns) -> Option<&Link<K>> {
         let waits = self.waits.get(&woke.by?)?;
-        let ended = waits.partition_point(|wait| wait.on <= woke.at);
-        waits[..ended].last().filter(|before| begin < before.on && before.on < until)
+        let ended = waits.partition_point(|before| before.on <= woke.at);
+        let inside = waits[..ended].iter().rev().take_while(|before| wait.begin < before.on);
+        let mut same = inside.filter(|before| self.queues.may_be_one(before.number, wait.number));
+        same.next().filter(|before| before.on < until)
     }
 }
 
@@ -96,13 +102,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn link(begin: Ns, at: Ns, by: u32) -> Link<u32> {
-        Link { begin, end: at, on: at, woken: Some(Woken { at, by: Some(by), wake: at as u32 }) }
+        Link { number: 0, begin, end: at, on: at, woken: Some(Woken { at, by: Some(by), wake: at as u32 }) }
     }
 
     /// The stretches of a wait that are longer than nothing.
     fn stretches(waits: &[(u32, Link<u32>)], of: usize) -> Vec<(Whose, Ns)> {
         let mut stretches = Vec::new();
-        let convoy = Convoy::new(waits.iter().copied());
+        let convoy = Convoy::new(waits.iter().copied(), Queues::default());
         convoy.split(&waits[of].1, |whose, length| stretches.push((whose, length)));
         stretches.retain(|(_, length)| *length > 0);
         stretches

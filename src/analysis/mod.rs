@@ -6,6 +6,7 @@ pub mod contention;
 pub mod convoy;
 pub mod links;
 pub mod locks;
+pub mod queues;
 pub mod rows;
 pub mod split;
 pub mod stat;

@@ -61,3 +61,8 @@ pub fn is_blocking(waiting: LockKind) -> bool {
 pub fn is_handed_on(stacks: &Stacks, stack: StackId) -> bool {
     stacks.machinery(stack).any(|frame| frame.function.contains("parking_lot_core"))
 }
+
+/// Whether a stack lets go of a lock that lets on whoever has queued first: tokio's, all of which are one semaphore.
+pub fn is_fair_release(stacks: &Stacks, stack: StackId) -> bool {
+    stacks.machinery(stack).any(|frame| frame.function.contains("batch_semaphore"))
+}

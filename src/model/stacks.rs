@@ -43,6 +43,18 @@ impl Stacks {
         self.frames(id).skip(if all { 0 } else { machinery })
     }
 
+    /// The address of the first frame that is the program's own; 0 if there is none.
+    pub fn user_address(&self, id: StackId) -> u64 {
+        let mut machinery = self.machinery(id).count();
+        let own = |address: &&u64| {
+            let frames = self.symbols.get(address).map_or(0, Vec::len);
+            let own = machinery < frames;
+            machinery = machinery.saturating_sub(frames);
+            own
+        };
+        self.addresses(id).iter().find(own).copied().unwrap_or(0)
+    }
+
     /// The frames of a stack before the first one that is the program's own: what that called, down to the hook.
     pub fn machinery(&self, id: StackId) -> impl Iterator<Item = &Frame> {
         // A function without a path is not told by its name. Inside of kymo's hook it can't be the program's.

@@ -79,12 +79,15 @@ pub(super) struct LockText {
 /// What the locks of a trace are called, in their order.
 pub(super) fn locks(trace: &Trace, rows: &Rows) -> Vec<LockText> {
     let mut held: HashMap<u64, HashMap<StackId, f64>> = HashMap::new();
+    let mut held_async: HashMap<u32, HashMap<StackId, f64>> = HashMap::new();
     for blame in contention::held(trace) {
-        *held.entry(blame.addr).or_default().entry(blame.stack).or_default() += blame.share.delay_ns;
+        let by_stack = match blame.suspension {
+            Some(wait) => held_async.entry(rows.lock_of_suspension[wait as usize]).or_default(),
+            None => held.entry(blame.addr).or_default(),
+        };
+        *by_stack.entry(blame.stack).or_default() += blame.share.delay_ns;
     }
-    // Async locks have no address that would tell them apart: only where there is one is it clear who has it.
-    let one_async = rows.locks.iter().filter(|lock| lock.is_async).count() == 1;
-    let text = |lock: &Lock| {
+    let text = |(index, lock): (u32, &Lock)| {
         let waiters = waiters(trace, lock);
         let what = lock.waits.iter().map(|&wait| lock_word(trace, lock, wait)).find(|word| *word != "lock");
         let what = what.unwrap_or("lock");
@@ -95,17 +98,17 @@ pub(super) fn locks(trace: &Trace, rows: &Rows) -> Vec<LockText> {
             None => format!("{kind}{what} {:#x}", lock.addr),
         };
         let mut addresses: Vec<u64> = match lock.is_async {
-            true if one_async => vec![0],
             true => Vec::new(),
             false => lock.waits.iter().map(|&wait| trace.waits[wait as usize].addr).collect(),
         };
         addresses.sort_unstable();
         addresses.dedup();
-        let blamed =
-            addresses.iter().filter_map(|addr| held.get(addr)).flatten().map(|(stack, ns)| (*stack, *ns));
+        let by_address = addresses.iter().filter_map(|addr| held.get(addr));
+        let of_async = held_async.get(&index).filter(|_| lock.is_async);
+        let blamed = by_address.chain(of_async).flatten().map(|(stack, ns)| (*stack, *ns));
         LockText { label, waiters, holder: by_function(trace, blamed).into_iter().next() }
     };
-    rows.locks.iter().map(text).collect()
+    (0..).zip(&rows.locks).map(text).collect()
 }
 
 fn lock_word(trace: &Trace, lock: &Lock, index: u32) -> &'static str {
