@@ -31,6 +31,9 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
+#[global_allocator]
+static ALLOC: kymo::Alloc = kymo::Alloc::new();
+
 /// What the shop knows.
 struct Shop {
     sessions: Mutex<BTreeMap<u64, Session>>,

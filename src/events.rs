@@ -672,8 +672,8 @@ events! {
     24 FreeSample Memory { addr: Addr, stack: StackId, size: Bytes, weight: Bytes, allocated_at: StackId }
     /// The allocator's counters.
     25 HeapCounters Memory { live_bytes: Bytes, live_objects: Count, allocated_bytes: Bytes, freed_bytes: Bytes }
-    /// The process's memory as the kernel counts it.
-    26 ProcessMemory Memory { resident_bytes: Bytes, mapped_bytes: Bytes }
+    /// The process's memory as the kernel counts it, and its page faults so far.
+    26 ProcessMemory Memory { resident_bytes: Bytes, mapped_bytes: Bytes, minor_faults: Count, major_faults: Count }
     /// Memory is mapped.
     27 MemoryMap Memory { addr: Addr, length: Bytes, stack: StackId }
     /// Memory is unmapped.

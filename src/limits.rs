@@ -124,6 +124,12 @@ pub const CPU_LOOK_SHARE: u32 = 500;
 /// Threads whose signal masks are read in one look, 15 µs each. More threads: their turn comes in a later look.
 pub const CPU_MASKS: usize = 8;
 
+/// How often the heap's counters are told while allocations are sampled in a capture, in nanoseconds, at most.
+pub const HEAP_STEP_NS: u64 = 10_000_000;
+
+/// Bytes by which the heap, as samples tell, grows or shrinks until its counters are told before their time.
+pub const HEAP_STEP_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Captures that may overlap. More: refused with a typed error (HTTP: 429).
 pub const CAPTURES: usize = 16;
 

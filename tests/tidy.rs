@@ -64,6 +64,7 @@ const UNSAFE: &[(&str, &str)] = &[
     ("src/sources/locks.rs", "defines C functions"),
     ("src/sources/memory.rs", "defines C functions"),
     ("src/sources/processes.rs", "defines C functions"),
+    ("src/sources/resident.rs", "runs before main, getrusage"),
     ("src/sources/sockets.rs", "defines C functions"),
     ("src/sources/threads.rs", "defines C functions"),
     ("src/sources/unhooked.rs", "runs before main, to say why nothing is hooked"),

@@ -6,6 +6,7 @@ pub mod contention;
 pub mod convoy;
 pub mod links;
 pub mod locks;
+pub mod memory;
 pub mod queues;
 pub mod rows;
 pub mod split;

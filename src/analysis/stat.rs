@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::memory::{MemoryUse, memory};
 use crate::events::kind;
 use crate::format::file::Problem;
 use crate::model::{Ns, State, StateChange, Trace};
@@ -61,6 +62,8 @@ pub struct Stat {
     pub thread_ns: BTreeMap<&'static str, u64>,
     /// The same for tasks.
     pub task_ns: BTreeMap<&'static str, u64>,
+    /// Memory over time.
+    pub memory: MemoryUse,
     /// Losses, by thread and reason.
     pub losses: Vec<LossLine>,
     /// Each source and its state.
@@ -111,6 +114,7 @@ pub fn stat(trace: &Trace, problems: &[Problem]) -> Stat {
         counter_values: trace.counters.iter().map(|counter| counter.values.len()).sum(),
         thread_ns: totals(trace.threads.iter().map(|thread| (thread.states.as_slice(), thread.life.end))),
         task_ns: totals(trace.tasks.iter().map(|task| (task.states.as_slice(), task.life.end))),
+        memory: memory(trace),
         losses: losses(trace),
         sources: info.sources.iter().cloned().collect(),
         problems: problems.iter().map(Problem::to_string).collect(),
@@ -172,6 +176,7 @@ impl fmt::Display for Stat {
             };
             writeln!(f, "{:<16} {:>12.3} {:>12.3}", state.word(), of(&self.thread_ns), of(&self.task_ns))?;
         }
+        write!(f, "{}", self.memory)?;
         for loss in &self.losses {
             writeln!(f, "lost: {} of thread {} ({}): {}", loss.count, loss.tid, loss.name, loss.reason)?;
         }

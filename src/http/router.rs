@@ -8,7 +8,7 @@ use axum::{Router, middleware};
 
 use super::params::Params;
 use super::{answer, capture, flight, index, pprof, status, trace};
-use crate::sources::contention;
+use crate::sources::{alloc, contention};
 
 /// `/debug/pprof/` and everything below, to be merged into a service's own router, or nested at any prefix.
 ///
@@ -21,6 +21,7 @@ use crate::sources::contention;
 /// ```
 pub fn router() -> Router {
     contention::serve();
+    alloc::serve();
     let router = Router::new()
         .route("/debug/pprof", any(to_index))
         .route("/debug/pprof/", any(get_index))

@@ -52,6 +52,7 @@ impl Found<'_> {
             .chain(trace.losses.iter().map(|loss| loss.thread))
             .chain(trace.memory.allocations.iter().map(|sample| sample.thread))
             .chain(trace.memory.frees.iter().map(|sample| sample.thread))
+            .chain(trace.memory.mappings.iter().map(|mapping| mapping.thread))
             .chain(trace.threads.iter().filter_map(|thread| thread.creator));
         self.all_below("thread", threads, trace.threads.len());
         let tasks = (trace.polls.iter().map(|poll| poll.task))
@@ -118,6 +119,7 @@ impl Found<'_> {
         self.moments("names of descriptors", trace.fd_names.iter().map(|name| name.at));
         self.moments("allocations", trace.memory.allocations.iter().map(|sample| sample.at));
         self.moments("frees", trace.memory.frees.iter().map(|sample| sample.at));
+        self.moments("mappings", trace.memory.mappings.iter().map(|mapping| mapping.at));
         self.moments("counters of the heap", trace.memory.heap.iter().map(|reading| reading.at));
         self.moments("counters of memory", trace.memory.process.iter().map(|reading| reading.at));
         for counter in &trace.counters {

@@ -5,7 +5,7 @@
 
 use super::timeline::Builder;
 use super::{Ns, PollIndex, ThreadIndex};
-use crate::events::{AllocSample, FreeSample, HeapCounters, HeapSampling, LiveHeap, ProcessMemory, StackId};
+use crate::events::{Addr, AllocSample, Bytes, Event, FreeSample, StackId};
 
 /// Everything that a trace says of memory.
 #[derive(Debug, Clone, Default)]
@@ -18,6 +18,8 @@ pub struct Memory {
     pub heap: Vec<HeapReading>,
     /// The kernel's by time.
     pub process: Vec<ProcessReading>,
+    /// What the program mapped, unmapped and gave back by itself, by time.
+    pub mappings: Vec<Mapping>,
     /// What each stack has allocated since the process began, and what of it lived at the capture's end.
     pub stacks: Vec<StackTotal>,
     /// How allocations were sampled; none if they were not.
@@ -88,6 +90,38 @@ pub struct ProcessReading {
     pub resident_bytes: u64,
     /// Bytes of address space.
     pub mapped_bytes: u64,
+    /// Page faults so far that needed no disk.
+    pub minor_faults: u64,
+    /// Page faults so far that waited for a disk.
+    pub major_faults: u64,
+}
+
+/// The program changed what it has mapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mapping {
+    /// When.
+    pub at: Ns,
+    /// Who did.
+    pub thread: ThreadIndex,
+    /// What it did.
+    pub change: MappingChange,
+    /// The first byte.
+    pub addr: u64,
+    /// Bytes.
+    pub length: u64,
+    /// Where in the program; only of what was mapped.
+    pub stack: StackId,
+}
+
+/// What the program did with a stretch of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MappingChange {
+    /// Mapped it.
+    Mapped,
+    /// Unmapped it.
+    Unmapped,
+    /// Gave its memory back to the system.
+    Released,
 }
 
 /// What a stack has allocated since the process began, estimated from samples.
@@ -117,48 +151,66 @@ pub struct Sampling {
 }
 
 impl Memory {
-    pub(super) fn told_heap(&mut self, live: LiveHeap) {
-        self.stacks.push(StackTotal {
-            stack: live.stack,
-            allocated_objects: live.allocated_objects.0,
-            allocated_bytes: live.allocated_bytes.0,
-            live_objects: live.live_objects.0,
-            live_bytes: live.live_bytes.0,
-        });
-    }
-
-    pub(super) fn told_sampling(&mut self, told: HeapSampling) {
-        let (mean_bytes, samples) = (told.mean_bytes.0, told.samples.0);
-        self.sampling = Some(Sampling { mean_bytes, samples, overflowed: told.overflowed.0 });
-    }
-
-    pub(super) fn heap_counted(&mut self, at: Ns, counters: HeapCounters) {
-        self.heap.push(HeapReading {
-            at,
-            live_bytes: counters.live_bytes.0,
-            live_objects: counters.live_objects.0,
-            allocated_bytes: counters.allocated_bytes.0,
-            freed_bytes: counters.freed_bytes.0,
-        });
-    }
-
-    pub(super) fn process_counted(&mut self, at: Ns, memory: ProcessMemory) {
-        let (resident_bytes, mapped_bytes) = (memory.resident_bytes.0, memory.mapped_bytes.0);
-        self.process.push(ProcessReading { at, resident_bytes, mapped_bytes });
+    /// Takes what is of no thread: counters and totals.
+    #[cold]
+    pub(super) fn told(&mut self, at: Ns, event: &Event) {
+        match *event {
+            Event::HeapCounters(counters) => self.heap.push(HeapReading {
+                at,
+                live_bytes: counters.live_bytes.0,
+                live_objects: counters.live_objects.0,
+                allocated_bytes: counters.allocated_bytes.0,
+                freed_bytes: counters.freed_bytes.0,
+            }),
+            Event::ProcessMemory(memory) => self.process.push(ProcessReading {
+                at,
+                resident_bytes: memory.resident_bytes.0,
+                mapped_bytes: memory.mapped_bytes.0,
+                minor_faults: memory.minor_faults.0,
+                major_faults: memory.major_faults.0,
+            }),
+            Event::LiveHeap(live) => self.stacks.push(StackTotal {
+                stack: live.stack,
+                allocated_objects: live.allocated_objects.0,
+                allocated_bytes: live.allocated_bytes.0,
+                live_objects: live.live_objects.0,
+                live_bytes: live.live_bytes.0,
+            }),
+            Event::HeapSampling(told) => {
+                let (mean_bytes, samples) = (told.mean_bytes.0, told.samples.0);
+                self.sampling = Some(Sampling { mean_bytes, samples, overflowed: told.overflowed.0 });
+            }
+            _ => {}
+        }
     }
 }
 
 impl Builder {
-    pub(super) fn allocated(&mut self, thread: ThreadIndex, at: Ns, sample: AllocSample) {
-        let AllocSample { addr, size, weight, stack } = sample;
-        let (in_poll, addr, size, weight) = (self.poll_of(thread), addr.0, size.0, weight.0);
-        self.trace.memory.allocations.push(Allocation { at, thread, in_poll, addr, size, weight, stack });
-    }
-
-    pub(super) fn freed(&mut self, thread: ThreadIndex, at: Ns, sample: FreeSample) {
-        let FreeSample { addr, stack, size, weight, allocated_at } = sample;
-        let (in_poll, addr, size, weight) = (self.poll_of(thread), addr.0, size.0, weight.0);
-        let free = Free { at, thread, in_poll, addr, size, weight, stack, allocated_at };
-        self.trace.memory.frees.push(free);
+    /// Takes what a thread did to memory. Any other kind is counted, and not understood.
+    pub(super) fn memory_event(&mut self, thread: ThreadIndex, at: Ns, event: Event) {
+        let in_poll = self.poll_of(thread);
+        let memory = &mut self.trace.memory;
+        let mut mapping = |change, addr: Addr, length: Bytes, stack| {
+            let (addr, length) = (addr.0, length.0);
+            memory.mappings.push(Mapping { at, thread, change, addr, length, stack });
+        };
+        match event {
+            Event::AllocSample(AllocSample { addr, size, weight, stack }) => {
+                let (addr, size, weight) = (addr.0, size.0, weight.0);
+                memory.allocations.push(Allocation { at, thread, in_poll, addr, size, weight, stack });
+            }
+            Event::FreeSample(FreeSample { addr, stack, size, weight, allocated_at }) => {
+                let (addr, size, weight) = (addr.0, size.0, weight.0);
+                memory.frees.push(Free { at, thread, in_poll, addr, size, weight, stack, allocated_at });
+            }
+            Event::MemoryMap(map) => mapping(MappingChange::Mapped, map.addr, map.length, map.stack),
+            Event::MemoryUnmap(unmap) => {
+                mapping(MappingChange::Unmapped, unmap.addr, unmap.length, StackId(0));
+            }
+            Event::MemoryRelease(release) => {
+                mapping(MappingChange::Released, release.addr, release.length, StackId(0));
+            }
+            _ => {}
+        }
     }
 }

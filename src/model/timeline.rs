@@ -1,6 +1,6 @@
 //! Events in time order to intervals and states: the one place that says what each kind of event means.
 //!
-//! Here each kind finds its rule; the rules stand by subject in `threads`, `tasks` and `marks`. An end without its
+//! Here each kind finds its rule; the rules stand by subject in `threads`, `tasks`, `marks` and `memory`. An end without its
 //! beginning began before the capture; a beginning without its end is open; across a gap nothing is claimed.
 //! Never fails: events that contradict each other cost what they contradict.
 
@@ -57,10 +57,12 @@ impl Builder {
             Event::ClockSync(_) => return,
             Event::Loss(loss) => return self.lost(at, loss),
             // Of no thread.
-            Event::HeapCounters(counters) => return self.trace.memory.heap_counted(at, counters),
-            Event::ProcessMemory(memory) => return self.trace.memory.process_counted(at, memory),
-            Event::LiveHeap(live) => return self.trace.memory.told_heap(live),
-            Event::HeapSampling(sampling) => return self.trace.memory.told_sampling(sampling),
+            Event::HeapCounters(_)
+            | Event::ProcessMemory(_)
+            | Event::LiveHeap(_)
+            | Event::HeapSampling(_) => {
+                return self.trace.memory.told(at, event);
+            }
             Event::LiveContention(live) => return self.trace.contended.push(contended(live)),
             _ => {}
         }
@@ -114,8 +116,6 @@ impl Builder {
                 self.enter(thread, at, Inside::Park(self.trace.parks.len() as u32 - 1));
             }
             Event::WorkerUnpark(_) => self.park_ends(thread, at),
-            Event::AllocSample(sample) => self.allocated(thread, at, sample),
-            Event::FreeSample(sample) => self.freed(thread, at, sample),
             Event::SwitchIn(_) => self.switched_in(thread, at),
             Event::SwitchOut(switch) => self.switched_out(thread, at, switch.preempted.0 != 0),
             Event::SchedWaking(waking) => self.waking(waking.thread, at),
@@ -144,8 +144,7 @@ impl Builder {
             Event::Label(label) => self.labelled(thread, at, label),
             Event::LabelNumber(label) => self.labelled_with_number(thread, at, label),
             Event::FdName(name) => self.named_fd(at, name.fd, name.name),
-            // Mappings have no rule yet: they are counted, not understood.
-            _ => {}
+            _ => self.memory_event(thread, at, event),
         }
     }
 

@@ -101,6 +101,7 @@ fn put_in_order(trace: &mut Trace, start: Ns) -> AllPlaces {
     let memory = &mut trace.memory;
     sort(&mut memory.allocations, |_, sample| sample.at >= start, |sample| sample.at);
     sort(&mut memory.frees, |_, sample| sample.at >= start, |sample| sample.at);
+    sort(&mut memory.mappings, |_, mapping| mapping.at >= start, |mapping| mapping.at);
     sort(&mut memory.heap, |_, reading| reading.at >= start, |reading| reading.at);
     sort(&mut memory.process, |_, reading| reading.at >= start, |reading| reading.at);
     sort(&mut trace.losses, |_, loss| loss.at >= start, |loss| loss.at);
@@ -151,6 +152,7 @@ fn owners(trace: &Trace) -> (Vec<bool>, Vec<bool>) {
         .chain(trace.logs.iter().map(|log| log.thread))
         .chain(trace.memory.allocations.iter().map(|sample| sample.thread))
         .chain(trace.memory.frees.iter().map(|sample| sample.thread))
+        .chain(trace.memory.mappings.iter().map(|mapping| mapping.thread))
         .chain(trace.losses.iter().map(|loss| loss.thread));
     named.for_each(|thread| threads[thread as usize] = true);
     (threads, tasks)
@@ -213,6 +215,8 @@ fn threads_follow(trace: &mut Trace, places: &AllPlaces) {
         places.threads.follow_owner(&mut sample.thread);
         places.polls.follow(&mut sample.in_poll);
     }
+    let mappings = trace.memory.mappings.iter_mut();
+    mappings.for_each(|mapping| places.threads.follow_owner(&mut mapping.thread));
     trace.parks.iter_mut().for_each(|park| places.threads.follow_owner(&mut park.thread));
     trace.losses.iter_mut().for_each(|loss| places.threads.follow_owner(&mut loss.thread));
 }
@@ -251,6 +255,7 @@ fn clip(trace: &mut Trace, start: Ns) {
         .chain(trace.logs.iter_mut().map(|log| &mut log.at))
         .chain(trace.memory.allocations.iter_mut().map(|sample| &mut sample.at))
         .chain(trace.memory.frees.iter_mut().map(|sample| &mut sample.at))
+        .chain(trace.memory.mappings.iter_mut().map(|mapping| &mut mapping.at))
         .chain(trace.memory.heap.iter_mut().map(|reading| &mut reading.at))
         .chain(trace.memory.process.iter_mut().map(|reading| &mut reading.at))
         .chain(trace.losses.iter_mut().map(|loss| &mut loss.at))

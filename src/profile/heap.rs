@@ -87,7 +87,8 @@ fn remarks(sampling: Option<Sampling>) -> Vec<String> {
 
 fn place(stack: StackId) -> Place {
     match stack {
-        StackId(0) => Place::Word("[no stack]".into()),
+        // Before stacks are known, which is from the first capture on, or since the program serves.
+        StackId(0) => Place::Word("[before kymo was asked]".into()),
         StackId::OVERFLOW => Place::Word("[stack table full]".into()),
         stack => Place::Stack(stack),
     }

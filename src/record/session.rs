@@ -175,7 +175,7 @@ pub(super) fn make_recorder() -> Result<&'static Recorder, CaptureError> {
     if let Some(recorder) = RECORDER.get() {
         return Ok(recorder);
     }
-    let recorder = Recorder::new().map_err(CaptureError::Memory)?;
+    let recorder = thread::quietly(Recorder::new).map_err(CaptureError::Memory)?;
     crate::unwind::stay();
     thread::switch_off_in_children();
     Ok(RECORDER.get_or_init(|| recorder))

@@ -4,6 +4,7 @@
 //! the hooked calls, a family a file, and `descriptors` names what they work on; `unhooked` says why where there are none
 //! (`hooked` is set by `build.rs`).
 //! `task` and `tokio` follow tasks, `span` is what the user marks, `alloc` watches the program's allocator.
+//! `resident` is the process's memory as the kernel counts it.
 //! `tracing` is what he marks with those crates, `text` how both write values.
 //! `cpu` samples threads while they use one.
 //! `labels` are words to group profiles by.
@@ -29,6 +30,7 @@ mod locks;
 mod memory;
 #[cfg(hooked)]
 mod processes;
+mod resident;
 #[cfg(hooked)]
 mod sockets;
 pub mod span;

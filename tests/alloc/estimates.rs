@@ -62,6 +62,8 @@ fn c4_ten_million_allocations_are_estimated_within_five_percent() {
 #[test]
 fn c4_what_lives_is_estimated_after_growing_shrinking_and_dying() {
     in_child(|| {
+        // What the recorder allocates is counted, and not sampled.
+        kymo::record::prepare().unwrap();
         kymo::set_mem_profile_rate(4096);
         let before = kymo::heap_counts();
         let mut vectors: Vec<Vec<u8>> = (0..20_000).map(|_| Vec::with_capacity(16)).collect();
@@ -108,7 +110,7 @@ fn c5_a_full_table_is_counted_and_said() {
         assert!(comments.iter().any(|line| line.contains('≥') && line.contains("samples")), "{comments:?}");
         drop(kept);
         let ((), trace) = record_unnamed(|| ());
-        assert!(live(&trace)[0] < 500_000, "{:?}", live(&trace));
+        assert!(live(&trace)[1] < 1000, "{:?}", live(&trace));
         kymo::set_mem_profile_rate(0);
         let none = allocated(&record_unnamed(|| ()).1);
         drop(black_box(vec![0_u8; 10 << 20]));

@@ -1,5 +1,6 @@
 //! The profiles name who allocates: over HTTP, and from a trace.
 
+use kymo::analysis::memory::Happened;
 use kymo::profile::{Profile, Sample};
 
 use crate::served;
@@ -68,6 +69,7 @@ fn a_planted_leak_is_first_in_the_heap_profile() {
 #[test]
 fn a_profile_of_some_seconds_is_of_those() {
     in_child(|| {
+        kymo::record::prepare().unwrap();
         kymo::set_mem_profile_rate(1);
         let before = leaks(100);
         let ((), trace) = crate::recorded::record(|| {
@@ -85,5 +87,32 @@ fn a_profile_of_some_seconds_is_of_those() {
             has(free.stack, "profiles::frees") && has(free.allocated_at, "profiles::leaks")
         });
         assert_eq!(freed.count(), 101, "a free says where it was allocated, and where freed");
+    });
+}
+
+#[test]
+fn a_trace_tells_how_the_heap_went_and_what_happened_to_it() {
+    in_child(|| {
+        const MB: usize = 1 << 20;
+        let ((), trace) = crate::recorded::record_unnamed(|| {
+            let mut kept = Vec::new();
+            (0..64).for_each(|_| kept.push(vec![1_u8; MB]));
+            drop(kept);
+        });
+        let memory = kymo::analysis::memory::memory(&trace);
+        let (heap, resident) = (memory.heap.unwrap(), memory.resident.unwrap());
+        assert!(
+            heap.most >= heap.first + 56 * MB as u64 && heap.last < heap.first + 8 * MB as u64,
+            "{heap:?}"
+        );
+        // The first reading comes within a drain's step.
+        let [allocated, freed] = [memory.allocated_bytes, memory.freed_bytes].map(|bytes| bytes / MB as u64);
+        assert!(allocated >= 56 && freed >= 56, "{memory:?}");
+        assert!(resident.first > 0 && memory.minor_faults > 0, "{resident:?} {memory:?}");
+        let has = |what: fn(&Happened) -> bool| memory.moments.iter().any(|moment| what(&moment.what));
+        assert!(has(|what| matches!(what, Happened::HeapDoubled { .. })), "{memory:?}");
+        assert!(has(|what| matches!(what, Happened::HeapHalved { .. })), "{memory:?}");
+        let text = memory.to_string();
+        assert!(text.contains("heap: ") && text.contains("resident: ") && text.contains("doubled"), "{text}");
     });
 }

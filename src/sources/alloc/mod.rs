@@ -22,7 +22,8 @@
 //!    address would find the old allocation's sample.
 //! 3. What kymo allocates while it takes a sample is never sampled.
 //!
-//! Not seen: what C code allocates by itself, and the allocator's own overhead.
+//! What is allocated before the first capture, or before [`serve`](crate::serve) or [`router`](crate::router) is called,
+//! has no stack. Not seen: what C code allocates by itself, and the allocator's own overhead.
 
 #![allow(unsafe_code, reason = "GlobalAlloc is an unsafe trait")]
 
@@ -36,6 +37,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 
 pub use counts::{HeapCounts, heap_counts};
 pub use sampler::{mem_profile_rate, set_mem_profile_rate};
+#[cfg_attr(not(feature = "http"), allow(unused_imports, reason = "nobody serves"))]
+pub(crate) use told::serve;
 
 /// A global allocator that hands everything to `A` and lets kymo see it.
 ///

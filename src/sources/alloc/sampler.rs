@@ -12,7 +12,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::live::{self, Sample};
-use super::{counts, totals};
+use super::{counts, told, totals};
 use crate::events::{Addr, AllocSample, Bytes, FreeSample, Group, StackId};
 use crate::record;
 
@@ -158,14 +158,6 @@ fn random() -> f64 {
     (bits ^ bits >> 31) as f64 / 2_f64.powi(64)
 }
 
-/// Does something that may allocate and is not the program's doing: none of that is sampled.
-pub(super) fn unsampled<R>(work: impl FnOnce() -> R) -> R {
-    let before = SAMPLING.replace(true);
-    let result = work();
-    SAMPLING.set(before);
-    result
-}
-
 /// Looks at an allocation: where it was made, and for how much it stands.
 fn take_sample(place: *mut u8, size: usize) {
     if SAMPLING.replace(true) {
@@ -179,6 +171,7 @@ fn take_sample(place: *mut u8, size: usize) {
         if record::enabled(Group::Memory) {
             let (addr, weight) = (Addr(place.addr() as u64), Bytes(sample.weight()));
             record::emit(AllocSample { addr, size: Bytes(size), weight, stack });
+            told::tell_step(weight.0 as i64);
         }
     }
     SAMPLING.set(false);
@@ -200,6 +193,7 @@ fn ended(place: *mut u8, sample: &Sample) {
         let (size, weight) = (Bytes(sample.size), Bytes(sample.weight()));
         let addr = Addr(place.addr() as u64);
         record::emit(FreeSample { addr, stack, size, weight, allocated_at: sample.stack });
+        told::tell_step(-(weight.0 as i64));
         SAMPLING.set(false);
     }
 }
