@@ -2,8 +2,9 @@
 //!
 //! Events carry raw ticks (TSC or CNTVCT), since converting them would cost more than writing them. The recorder notes
 //! a [`Sync`] each second, the same instant in ticks and in the system's clocks; a reader's [`Timebase`] interpolates
-//! between them. `quanta` decides whether the CPU's counter can be trusted and what a tick is worth; without an
-//! invariant counter it reads CLOCK_MONOTONIC, and so do we: [`source`] says which it is.
+//! between them. The counter is read where `quanta` trusts it (the CPU says that it is invariant) and the kernel does
+//! (it keeps its own time by it, or by a clock made of it); elsewhere ticks are CLOCK_MONOTONIC: [`source`] says which.
+//! `KYMO_CLOCK=monotonic` chooses the latter, for a counter that neither of them found out about.
 
 #![allow(
     unsafe_code,
@@ -20,7 +21,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 pub enum Source {
     /// The CPU's own counter.
     Counter,
-    /// CLOCK_MONOTONIC in nanoseconds: no invariant counter here.
+    /// CLOCK_MONOTONIC in nanoseconds: no counter here that can be trusted.
     Monotonic,
 }
 
@@ -53,24 +54,40 @@ static COUNTS: AtomicBool = AtomicBool::new(false);
 /// How far apart two reads of one counter may be, one right after the other, in ticks: some ten microseconds.
 const NEAR: u64 = 1 << 16;
 
+/// Chooses what ticks are: `monotonic` never reads the CPU's counter.
+const VARIABLE: &str = "KYMO_CLOCK";
+
+/// What the kernel keeps its time by.
+const KERNELS: &str = "/sys/devices/system/clocksource/clocksource0/current_clocksource";
+
+/// What it keeps it by when it has found the CPU's counter to be unstable, or to have none.
+const WITHOUT_COUNTER: [&str; 5] = ["hpet", "acpi_pm", "pit", "jiffies", "refined-jiffies"];
+
 /// Calibrates the clock; the first call may take a few hundred milliseconds (quanta's calibration). Call it before
 /// recording starts: [`ticks`] is 0 until then.
 pub fn init() {
     let clock = CLOCK.get_or_init(quanta::Clock::new);
     // quanta doesn't tell what it reads: the counter, if both agree; tried anew in case of a preemption between them.
-    let agree = (0..8).any(|_| counter().abs_diff(clock.raw()) < NEAR);
-    COUNTS.store(agree, Ordering::Relaxed);
+    let agree = || (0..8).any(|_| counter().abs_diff(clock.raw()) < NEAR);
+    let asked = std::env::var(VARIABLE).unwrap_or_default();
+    let kernel = std::fs::read_to_string(KERNELS).unwrap_or_default();
+    COUNTS.store(may_count(&asked, &kernel) && agree(), Ordering::Relaxed);
+}
+
+/// Whether nobody has a word against the counter: the user, the kernel.
+fn may_count(asked: &str, kernel: &str) -> bool {
+    asked != Source::Monotonic.word() && !WITHOUT_COUNTER.contains(&kernel.trim())
 }
 
 /// The current ticks, about 9 ns. No locks, no allocation, async-signal-safe.
 #[inline(always)]
 pub fn ticks() -> u64 {
-    if COUNTS.load(Ordering::Relaxed) { counter() } else { ticks_by_quanta() }
+    if COUNTS.load(Ordering::Relaxed) { counter() } else { ticks_without_counter() }
 }
 
 #[cold]
-fn ticks_by_quanta() -> u64 {
-    CLOCK.get().map_or(0, quanta::Clock::raw)
+fn ticks_without_counter() -> u64 {
+    CLOCK.get().map_or(0, |_| monotonic_ns())
 }
 
 /// The CPU's counter, which [`ticks`] are if [`source`] says so.
@@ -93,7 +110,7 @@ pub fn counter() -> u64 {
     count
 }
 
-/// No counter that we could read: `quanta` has what there is.
+/// No counter that we could read: agrees with nothing.
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 #[inline(always)]
 pub fn counter() -> u64 {
@@ -104,7 +121,10 @@ pub fn counter() -> u64 {
 /// rules of thumb on the hot path. Readers use a [`Timebase`].
 #[inline]
 pub fn nanos_between(begin_ticks: u64, end_ticks: u64) -> u64 {
-    CLOCK.get().map_or(0, |clock| clock.delta_as_nanos(begin_ticks, end_ticks))
+    match COUNTS.load(Ordering::Relaxed) {
+        true => CLOCK.get().map_or(0, |clock| clock.delta_as_nanos(begin_ticks, end_ticks)),
+        false => end_ticks.saturating_sub(begin_ticks),
+    }
 }
 
 /// What ticks count on this machine.
@@ -192,6 +212,17 @@ mod tests {
 
     fn at(ticks: u64, monotonic_ns: u64) -> Sync {
         Sync { ticks, monotonic_ns, realtime_ns: 0 }
+    }
+
+    #[test]
+    fn f4_no_tsc_when_the_kernel_or_the_user_mistrusts_it() {
+        for kernel in ["tsc\n", "kvm-clock\n", "arch_sys_counter\n", "hyperv_clocksource_tsc_page\n", ""] {
+            assert!(may_count("", kernel), "{kernel}");
+            assert!(!may_count("monotonic", kernel), "{kernel}");
+        }
+        for kernel in WITHOUT_COUNTER {
+            assert!(!may_count("", &format!("{kernel}\n")), "{kernel}");
+        }
     }
 
     #[test]

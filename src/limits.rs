@@ -82,6 +82,10 @@ pub const THREADS: usize = 16 * 1024;
 /// How often the drain takes every thread's chunk, in milliseconds: what a killed process loses at most.
 pub const SEAL_MS: u64 = 1000;
 
+/// A wall clock that is further than this from where it should be has been set, nanoseconds: more than any drift
+/// between two syncs, which are [`SEAL_MS`] apart.
+pub const WALL_CLOCK_STEP_NS: u64 = 50_000_000;
+
 /// How often the drain looks for full chunks, in milliseconds.
 pub const DRAIN_MS: u64 = 20;
 

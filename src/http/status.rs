@@ -26,6 +26,8 @@ struct Status {
     threads: usize,
     /// Events lost by threads since the process began, by reason.
     lost: BTreeMap<&'static str, u64>,
+    /// Events whose stamp ran backwards, and that count as of their thread's previous one.
+    clock_fixups: u64,
     memory: Memory,
     /// Where one runs.
     flight: Option<Flight>,
@@ -69,6 +71,7 @@ pub(super) fn answer() -> Response {
         strings_overflowed,
         captures,
         lost,
+        clock_fixups,
     } = crate::record::usage();
     let lost = LossReason::WORDS.iter().copied().zip(lost).filter(|&(_, events)| events > 0).collect();
     let memory = Memory {
@@ -87,6 +90,7 @@ pub(super) fn answer() -> Response {
         captures_max: CAPTURES,
         threads,
         lost,
+        clock_fixups,
         memory,
         flight: Flight::now(),
         connections_refused: CONNECTIONS_REFUSED.load(Ordering::Relaxed),

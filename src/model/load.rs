@@ -11,8 +11,10 @@ use super::merge::{Merge, Take};
 use super::time::Clock;
 use super::timeline::Builder;
 use super::{Info, Ns, Trace, states, window};
+use crate::clock::Sync;
 use crate::events::{Event, KINDS, ThreadId};
 use crate::format::file::{File, FileError, Problem};
+use crate::limits::WALL_CLOCK_STEP_NS;
 
 /// Reads a trace: as much as is valid, together with what is wrong.
 ///
@@ -111,6 +113,7 @@ fn info(file: &File<'_>, window: &Window) -> Info {
         program: header.program.clone(),
         start_realtime_ns: header.start_realtime_ns,
         start_monotonic_ns: header.start_monotonic_ns,
+        wall_clock: wall_clock(file, window),
         duration_ns: window.duration(),
         wait_stack_ns: header.wait_stack_ns,
         call_stack_ns: header.call_stack_ns,
@@ -120,12 +123,38 @@ fn info(file: &File<'_>, window: &Window) -> Info {
     }
 }
 
+/// What the wall clock showed at the first sync, and at each before which it was set.
+fn wall_clock(file: &File<'_>, window: &Window) -> Vec<(Ns, u64)> {
+    let timebase = file.timebase();
+    let syncs: Vec<_> = timebase.syncs().iter().filter(|sync| sync.realtime_ns != 0).collect();
+    let was_set = |pair: &[&Sync]| {
+        let expected = pair[0].realtime_ns.saturating_add(pair[1].monotonic_ns - pair[0].monotonic_ns);
+        expected.abs_diff(pair[1].realtime_ns) > WALL_CLOCK_STEP_NS
+    };
+    let set = syncs.windows(2).filter(|pair| was_set(pair)).map(|pair| pair[1]);
+    let place = |sync: &Sync| {
+        let before = window.start_ns.saturating_sub(sync.monotonic_ns);
+        (sync.monotonic_ns.saturating_sub(window.start_ns), sync.realtime_ns.saturating_add(before))
+    };
+    syncs.first().copied().into_iter().chain(set).map(place).collect()
+}
+
 /// The writer's notes, and what reading the clock showed.
 fn notes(file: &File<'_>, window: &Window) -> Vec<(String, String)> {
     let mut notes = file.header.notes.clone();
     for sleep in &window.clock.sleeps {
         let after = sleep.after_ns.saturating_sub(window.start_ns) as f64 / 1e9;
         let text = format!("the machine slept for {:.1} s, {after:.1} s into the capture", sleep.seconds);
+        notes.push(("clock".into(), text));
+    }
+    for pair in wall_clock(file, window).windows(2) {
+        let [(from, showed), (at, shows)] = pair else { continue };
+        let step = *shows as f64 - (showed + (at - from)) as f64;
+        let text = format!(
+            "the wall clock was set by {:+.1} s, {:.1} s into the capture",
+            step / 1e9,
+            *at as f64 / 1e9
+        );
         notes.push(("clock".into(), text));
     }
     notes

@@ -440,6 +440,8 @@ pub struct Info {
     pub start_realtime_ns: u64,
     /// The capture's start, CLOCK_MONOTONIC nanoseconds.
     pub start_monotonic_ns: u64,
+    /// What the wall clock showed at a time: again wherever it was set.
+    pub wall_clock: Vec<(Ns, u64)>,
     /// The capture's length.
     pub duration_ns: Ns,
     /// Waits at least this long carry a stack; shorter ones do with probability duration / this.
@@ -452,6 +454,17 @@ pub struct Info {
     pub notes: Vec<(String, String)>,
     /// Whether the writer finished.
     pub complete: bool,
+}
+
+impl Info {
+    /// What the wall clock showed at a time, nanoseconds since the epoch: where it was set in between, as it was then.
+    pub fn realtime_ns(&self, at: Ns) -> u64 {
+        let after = self.wall_clock.partition_point(|&(set, _)| set <= at);
+        match self.wall_clock.get(after.saturating_sub(1)) {
+            Some(&(since, showed)) => showed.saturating_add(at).saturating_sub(since),
+            None => self.start_realtime_ns.saturating_add(at),
+        }
+    }
 }
 
 /// A trace, understood. See the module's head for what times mean.

@@ -347,6 +347,8 @@ pub struct Usage {
     pub captures: usize,
     /// Events that threads have lost while some capture ran, since the process began, by [`LossReason`].
     pub lost: [u64; LossReason::ALL.len()],
+    /// Events whose stamp was earlier than that of their thread's event before, and which count as of that moment.
+    pub clock_fixups: u64,
 }
 
 /// What recording takes and lacks now; all zero before the first capture, and in a forked child.
@@ -364,6 +366,7 @@ pub fn usage() -> Usage {
         strings_overflowed: recorder.strings.table.overflowed(),
         captures,
         lost,
+        clock_fixups: recorder.slots.used().map(|(_, place)| place.item.clock_fixups()).sum(),
     }
 }
 

@@ -236,6 +236,8 @@ pub(super) struct Lane {
     chunk: AtomicPtr<Chunk>,
     /// Ticks of the latest event. The writer's own.
     last_ticks: AtomicU64,
+    /// How many events came with an earlier stamp than the one before them. The writer's own.
+    fixups: AtomicU64,
 }
 
 impl Lane {
@@ -322,7 +324,13 @@ impl Lane {
     #[cold]
     #[inline(never)]
     fn write_backwards<E: EventKind>(&self, at: usize, chunk: &Chunk, last: u64, event: E) {
+        self.fixups.store(self.fixups.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         self.write_at(at, chunk, last, event);
+    }
+
+    /// Events whose stamp was earlier than that of the one before them, which they got.
+    pub(super) fn fixups(&self) -> u64 {
+        self.fixups.load(Ordering::Relaxed)
     }
 
     /// The first event of a chunk is about to be written.

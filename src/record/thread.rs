@@ -62,6 +62,11 @@ pub(super) struct Slot {
 }
 
 impl Slot {
+    /// See [`Lane::fixups`].
+    pub(super) fn clock_fixups(&self) -> u64 {
+        self.normal.fixups() + self.signal.fixups()
+    }
+
     /// Counts `events` that could not be recorded.
     pub(super) fn lose(&self, reason: LossReason, events: u64) {
         self.lost[reason as usize].fetch_add(events, Ordering::Relaxed);
