@@ -33,7 +33,7 @@ pub const STRING_TABLE_BYTES: usize = 2 * 1024 * 1024;
 /// nanoseconds.
 pub const SITES: usize = 4096;
 
-/// Bytes of one interned string, cut at a character boundary. Go's bound.
+/// Bytes of one interned string. Longer: cut at a character boundary, `…` at its end. Go's bound.
 pub const STRING_BYTES: usize = 1024;
 
 /// Bytes of a peer's name, as `tcp [address]:port` or `unix` and the longest path that a socket can have (108). Longer:

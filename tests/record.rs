@@ -9,6 +9,8 @@ mod captured;
 mod captures;
 #[path = "record/losses.rs"]
 mod losses;
+#[path = "record/payloads.rs"]
+mod payloads;
 #[path = "record/processes.rs"]
 mod processes;
 #[path = "record/sinks.rs"]

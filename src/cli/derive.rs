@@ -51,6 +51,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Kind::Alloc => ("alloc", profile::allocs_delta(&trace)),
         Kind::Cpu => ("cpu", profile::cpu(&trace)),
     };
+    let lost = trace.lost();
+    if lost > 0 {
+        eprintln!(
+            "kymo: {lost} events were lost, so the profile has less than there was; kymo stat says whose"
+        );
+    }
     let extension = if args.folded { "folded" } else { "pb.gz" };
     let path = args.output.clone().unwrap_or_else(|| format!("{name}.{extension}").into());
     output::write(&path, |out| match args.folded {

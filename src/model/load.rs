@@ -56,7 +56,8 @@ struct Reading<'a> {
 impl Take for Reading<'_> {
     #[inline]
     fn event(&mut self, thread: ThreadId, ticks: u64, event: &Event) {
-        if ticks > self.window.end_ticks {
+        // What was lost up to the window's end is told after it.
+        if ticks > self.window.end_ticks && !matches!(event, Event::Loss(_)) {
             return;
         }
         if ticks >= self.window.start_ticks {

@@ -104,6 +104,7 @@ impl<'a, const N: usize> Builder<'a, N> {
 
     /// The profile, heaviest samples first.
     pub(super) fn finish(mut self) -> Profile {
+        self.profile.comments.extend(lost(self.trace));
         let mut samples: Vec<_> = self.samples.into_iter().collect();
         samples.sort_by(|(a, x), (b, y)| {
             self.weights[*y][self.first].total_cmp(&self.weights[*x][self.first]).then_with(|| a.cmp(b))
@@ -167,6 +168,12 @@ impl<'a, const N: usize> Builder<'a, N> {
         }
         index
     }
+}
+
+/// What a profile must say of a trace that lacks something.
+fn lost(trace: &Trace) -> Option<String> {
+    let lost = trace.lost();
+    (lost > 0).then(|| format!("kymo: {lost} events were lost, so this is less than there was"))
 }
 
 fn word_frame(word: &str) -> Frame {

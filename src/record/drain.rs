@@ -23,8 +23,8 @@ use super::switches::{self, Collector, Wanted};
 use super::thread::Slot;
 use super::{Recorder, pool, thread};
 use crate::clock;
-use crate::events::{Count, Loss, LossReason, ThreadId};
-use crate::format::{EventsHead, Lane as LaneName, ThreadInfo};
+use crate::events::{Count, Groups, Loss, LossReason, ThreadId};
+use crate::format::{EventsHead, Lane as LaneName, ThreadInfo, encode};
 use crate::limits::{DRAIN_MS, LINGER_MS, SEAL_MS};
 
 /// How often a collection looks again at a writer that is inside, before it naps in between.
@@ -173,6 +173,16 @@ impl Drain {
         collector.each_run(|run| recording.take_told(run));
     }
 
+    /// The same for one that goes on, as sections.
+    pub(super) fn live_sections(&self, recorder: &Recorder, groups: Groups, end_ticks: u64) -> Vec<u8> {
+        let mut collector = Collector::new(recorder, end_ticks);
+        switches::tell(&mut collector);
+        let mut sections = Vec::new();
+        collector
+            .each_run(|run| encode::events(&mut sections, &run.head, &run.part(groups, &(0..=u64::MAX))));
+        sections
+    }
+
     /// Takes every thread's chunk, full or not, and tells the clock and the losses.
     pub(super) fn seal(&mut self, recorder: &'static Recorder) {
         self.collect(recorder);
@@ -268,6 +278,14 @@ impl Drain {
             recording.tell_living(&living);
             recording.tell(recorder, sync, &losses);
         }
+        self.count_refused();
+    }
+
+    /// Adds to the totals what sinks have refused.
+    fn count_refused(&mut self) {
+        for (reason, lost) in self.recordings.iter_mut().flat_map(Recording::take_refused) {
+            self.lost[reason as usize] += lost;
+        }
     }
 
     /// The living threads that a capture wants to know of before its end.
@@ -350,6 +368,7 @@ impl Drain {
 
     /// Ends the captures whose sinks take nothing any more.
     fn drop_closed(&mut self, recorder: &Recorder) {
+        self.count_refused();
         let before = self.recordings.len();
         self.recordings.retain(|recording| !recording.is_closed());
         if self.recordings.len() < before {

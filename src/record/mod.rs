@@ -270,7 +270,7 @@ pub(crate) fn quietly<R>(work: impl FnOnce() -> R) -> R {
     thread::quietly(work)
 }
 
-/// Interns a string: copied, cut at [`crate::limits::STRING_BYTES`]. 0 before the first capture.
+/// Interns a string: copied, cut at [`crate::limits::STRING_BYTES`], which `…` shows. 0 before the first capture.
 pub fn string(text: &str) -> StrId {
     recorder().map_or(StrId(0), |recorder| recorder.strings.intern(text))
 }
@@ -345,7 +345,8 @@ pub struct Usage {
     pub strings_overflowed: u64,
     /// Captures that run.
     pub captures: usize,
-    /// Events that threads have lost while some capture ran, since the process began, by [`LossReason`].
+    /// Events that threads have lost while some capture ran, and those that sinks refused, each for every capture that
+    /// lacks it, since the process began, by [`LossReason`].
     pub lost: [u64; LossReason::ALL.len()],
     /// Events whose stamp was earlier than that of their thread's event before, and which count as of that moment.
     pub clock_fixups: u64,

@@ -60,6 +60,8 @@ pub(super) struct Recording {
     named: HashSet<u32>,
     /// Threads that have ended and are not told yet.
     ended: Vec<ThreadInfo>,
+    /// Losses of its own, by reason, that the process's totals lack.
+    refused: BTreeMap<LossReason, u64>,
     /// Losses of its own that are not told yet.
     untold: BTreeMap<(u32, LossReason), u64>,
     stacks: Named,
@@ -82,6 +84,7 @@ impl Recording {
             threads: HashSet::new(),
             named: HashSet::new(),
             ended: Vec::new(),
+            refused: BTreeMap::new(),
             untold: BTreeMap::new(),
             stacks: Named::default(),
             strings: Named::default(),
@@ -90,7 +93,8 @@ impl Recording {
         encode::magic(&mut out);
         encode::header(&mut out, &header);
         encode::schema(&mut out);
-        recording.offer(out, Sink::offer);
+        // Whatever the sink's bound: without it nothing else can be read.
+        recording.offer(out, Sink::finish);
         recording
     }
 
@@ -208,6 +212,11 @@ impl Recording {
         self.threads.iter().copied().filter(|&thread| thread != 0)
     }
 
+    /// Its own losses since this was asked for the last time.
+    pub(super) fn take_refused(&mut self) -> BTreeMap<LossReason, u64> {
+        std::mem::take(&mut self.refused)
+    }
+
     /// Whether its sink wants to know threads while they live.
     pub(super) fn wants_the_living(&self) -> bool {
         self.sink.wants_the_living()
@@ -255,6 +264,7 @@ impl Recording {
 
     fn lose(&mut self, thread: u32, reason: LossReason, events: u64) {
         *self.untold.entry((thread, reason)).or_default() += events;
+        *self.refused.entry(reason).or_default() += events;
         self.counters.lost.fetch_add(events, Ordering::Relaxed);
     }
 

@@ -173,6 +173,9 @@ impl Stacks {
     }
 }
 
+/// What stands at the end of a string that was cut.
+const CUT: &str = "…";
+
 /// The recorder's strings, and the source locations among them.
 pub(super) struct Strings {
     pub(super) table: Table,
@@ -198,7 +201,10 @@ impl Strings {
         if text.is_empty() {
             return StrId(0);
         }
-        let text = &text.as_bytes()[..text.floor_char_boundary(STRING_BYTES)];
+        if text.len() > STRING_BYTES {
+            return self.intern_cut(keep, text);
+        }
+        let text = text.as_bytes();
         let mut words = [0u64; STRING_BYTES / 8];
         for (word, bytes) in words.iter_mut().zip(text.chunks(8)) {
             let mut padded = [0; 8];
@@ -206,6 +212,16 @@ impl Strings {
             *word = u64::from_le_bytes(padded);
         }
         StrId(self.table.intern_if(keep, &words[..text.len().div_ceil(8)], text.len() as u32))
+    }
+
+    /// Keeps its beginning, and a mark that says so.
+    #[cold]
+    fn intern_cut(&self, keep: impl Fn() -> bool, text: &str) -> StrId {
+        let length = text.floor_char_boundary(STRING_BYTES - CUT.len());
+        let mut bytes = [0; STRING_BYTES];
+        bytes[..length].copy_from_slice(&text.as_bytes()[..length]);
+        bytes[length..length + CUT.len()].copy_from_slice(CUT.as_bytes());
+        self.intern_if(keep, std::str::from_utf8(&bytes[..length + CUT.len()]).unwrap_or_default())
     }
 
     /// `file:line:column`, by the location's address after the first time.
@@ -301,11 +317,14 @@ mod tests {
     }
 
     #[test]
-    fn strings_come_back_cut_at_a_character() {
+    fn g7_giant_payload_strings_come_back_cut_at_a_character_and_say_so() {
         let strings = Strings::new();
         let long = "ä".repeat(STRING_BYTES);
         assert_eq!(strings.get(strings.intern("reaper").0), "reaper");
-        assert_eq!(strings.get(strings.intern(&long).0), "ä".repeat(STRING_BYTES / 2));
+        let most = (STRING_BYTES - CUT.len()) / 2;
+        assert_eq!(strings.get(strings.intern(&long).0), format!("{}…", "ä".repeat(most)));
+        let fits = "a".repeat(STRING_BYTES);
+        assert_eq!(strings.get(strings.intern(&fits).0), fits);
         assert_eq!(strings.intern(""), StrId(0));
     }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Condvar, Mutex};
 
-use kymo::events::{Bytes, Count, Event, Group, Groups, HeapCounters, LossReason};
+use kymo::events::{Event, Id, LossReason, SpanBegin, StrId};
 use kymo::format::file::File;
 use kymo::limits::MEMORY_BYTES;
 use kymo::record::sink::{MemorySink, Offer, Sink};
@@ -58,16 +58,9 @@ impl Sink for Stalling {
     }
 }
 
-const MEMORY: Groups = Groups::NONE.with(Group::Memory);
-
-/// An event of 43 bytes, so that chunks fill fast.
+/// An event of some 24 bytes, so that chunks fill fast, of a group in which no hook emits.
 fn wide(number: u64) {
-    kymo::record::emit(HeapCounters {
-        live_bytes: Bytes(number | 1 << 63),
-        live_objects: Count(u64::MAX),
-        allocated_bytes: Bytes(u64::MAX),
-        freed_bytes: Bytes(u64::MAX),
-    });
+    kymo::record::emit(SpanBegin { span: Id(number | 1 << 63), name: StrId(0), parent: Id(u64::MAX) });
 }
 
 /// The numbers of the wide events by thread, in order.
@@ -77,8 +70,8 @@ fn wide_events(bytes: &[u8]) -> HashMap<u32, Vec<u64>> {
     let mut found: HashMap<u32, Vec<u64>> = HashMap::new();
     for run in &file.runs {
         for stamped in file.events(run) {
-            if let Event::HeapCounters(counters) = stamped.unwrap().event {
-                found.entry(run.head.thread.0).or_default().push(counters.live_bytes.0 & !(1 << 63));
+            if let Event::SpanBegin(begin) = stamped.unwrap().event {
+                found.entry(run.head.thread.0).or_default().push(begin.span.0 & !(1 << 63));
             }
         }
     }
@@ -88,7 +81,7 @@ fn wide_events(bytes: &[u8]) -> HashMap<u32, Vec<u64>> {
 /// Three threads emit more than fits while the drain stands still. Returns the trace and each thread's number.
 fn overload(events: u64) -> (Vec<u8>, Vec<u32>) {
     let stalling = Stalling::new();
-    let capture = start_into(MEMORY, Box::new(stalling.clone()));
+    let capture = start_into(USER, Box::new(stalling.clone()));
     stalling.set(Gate::Closed);
     // A thread that ends passes its chunk on: so the drain comes by and finds the gate closed.
     std::thread::spawn(|| wide(0)).join().unwrap();
@@ -113,7 +106,7 @@ fn overload(events: u64) -> (Vec<u8>, Vec<u32>) {
 #[test]
 fn g1_overload_exact_accounting_under_a_stalled_drain_the_newest_events_are_lost_and_counted() {
     let _alone = alone();
-    let events = 700_000;
+    let events = 1_300_000;
     let (bytes, threads) = overload(events);
     let (kept, lost) = (wide_events(&bytes), losses(&bytes));
     let mut all_lost = 0;
@@ -132,7 +125,7 @@ fn g1_overload_exact_accounting_under_a_stalled_drain_the_oldest_events_are_over
  {
     let _alone = alone();
     when_full(WhenFull::LoseOldest);
-    let events = 700_000;
+    let events = 1_300_000;
     let (bytes, threads) = overload(events);
     when_full(WhenFull::LoseNewest);
     let (kept, lost) = (wide_events(&bytes), losses(&bytes));

@@ -49,6 +49,8 @@ pub struct FlightConfig {
     pub max_bytes: usize,
     /// Which events.
     pub groups: Groups,
+    /// CPU samples for each second that a thread runs; 0: none.
+    pub cpu_hz: u32,
     /// A file that has what it holds, too, so that it outlives a process that is killed: `kymo recover FILE -o OUT`. It
     /// takes `max_bytes` and what names take ([`crate::limits::FLIGHT_WORDS_BYTES`] at most). `%p` stands for the
     /// process's number; a file that is there is kept as `FILE.previous`.
@@ -66,6 +68,7 @@ impl Default for FlightConfig {
             min_age: Duration::from_secs(FLIGHT_SECONDS),
             max_bytes: FLIGHT_BYTES,
             groups: Groups::ALL,
+            cpu_hz: 0,
             file: None,
             saving: None,
             resolver: None,
@@ -166,7 +169,7 @@ impl FlightRecorder {
     /// # Errors
     /// [`FlightError`].
     pub fn start(&self) -> Result<(), FlightError> {
-        let FlightConfig { min_age, max_bytes, groups, ref file, ref saving, resolver } = self.config;
+        let FlightConfig { min_age, max_bytes, groups, cpu_hz, ref file, ref saving, resolver } = self.config;
         if !(FLIGHT_LEAST_BYTES..=FLIGHT_MOST_BYTES).contains(&max_bytes) {
             return Err(FlightError::Bytes(max_bytes));
         }
@@ -184,7 +187,7 @@ impl FlightRecorder {
             let ring = Arc::new(Mutex::new(ring));
             let saver = saving.clone().map(|saving| Arc::new(Saver::new(saving)));
             let sink = Box::new(FlightSink::new(ring.clone(), min_age, saver.clone()));
-            let capture = Capture::start(CaptureOptions { groups, cpu_hz: 0, sink, resolver: None })?;
+            let capture = Capture::start(CaptureOptions { groups, cpu_hz, sink, resolver: None })?;
             self.number.store(capture.number(), Ordering::Relaxed);
             let snapshots = AtomicU64::new(0);
             *running =
@@ -303,7 +306,9 @@ impl Running {
             let number = self.capture.number();
             let recording = drain.recordings.iter().find(|recording| recording.number == number);
             let living = recording.map(|recording| drain.living(recorder, recording)).unwrap_or_default();
-            Held::copy(&sink::lock(&self.ring), end_ticks, living)
+            let groups = recording.map_or(Groups::NONE, |recording| recording.groups);
+            let live = drain.live_sections(recorder, groups, end_ticks);
+            Held::copy(&sink::lock(&self.ring), &live, end_ticks, living)
         });
         self.snapshots.fetch_add(1, Ordering::Relaxed);
         // Outside the lock: other captures go on.

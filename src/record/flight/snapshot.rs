@@ -15,7 +15,7 @@ use crate::record::{Recorder, recording};
 
 /// What was held at one moment.
 pub(super) struct Held {
-    /// Sections of events and of threads that have ended.
+    /// Sections of events, of what live tables tell, and of threads that have ended.
     pub(super) sections: Vec<u8>,
     /// The window, in ticks.
     pub(super) start_ticks: u64,
@@ -25,9 +25,11 @@ pub(super) struct Held {
 }
 
 impl Held {
-    /// Copies what the ring has.
-    pub(super) fn copy(ring: &Ring, end_ticks: u64, living: Vec<ThreadInfo>) -> Held {
-        Held { sections: ring.sections(), start_ticks: ring.complete_from(), end_ticks, living }
+    /// Copies what the ring has, and adds what live tables tell.
+    pub(super) fn copy(ring: &Ring, live: &[u8], end_ticks: u64, living: Vec<ThreadInfo>) -> Held {
+        let mut sections = ring.sections();
+        sections.extend_from_slice(live);
+        Held { sections, start_ticks: ring.complete_from(), end_ticks, living }
     }
 
     /// As a trace. Naming addresses may take a second.
