@@ -718,6 +718,8 @@ events! {
     47 LiveContention Block { profile: LiveProfile, stack: StackId, contentions: Count, delay: Nanos }
     /// A pprof label that is a number, in a unit.
     48 LabelNumber User { key: StrId, number: Value, unit: StrId, task: TaskId }
+    /// Threads that a stack has created since the process first counted them; those that were there then have no stack.
+    49 ThreadsCreated Thread { stack: StackId, threads: Count }
 }
 
 /// Arguments of the longest event.
@@ -767,7 +769,7 @@ mod tests {
             }
             visited += 1;
         }
-        assert_eq!(visited, 48);
+        assert_eq!(visited, 49);
     }
 
     #[test]

@@ -97,6 +97,8 @@ const ANSWERS: &[(&str, &str, u16, &str, &str)] = &[
     ("GET", "mutex?seconds=0.5", 400, TEXT, "invalid value for \"seconds\" - must be a positive integer"),
     ("GET", "block?seconds=-1", 400, TEXT, "invalid value for \"seconds\" - must be a positive integer"),
     ("GET", "block?seconds=1&debug=1", 400, TEXT, "seconds and debug params are incompatible"),
+    ("GET", "threadcreate", 200, OCTETS, "threadcreate"),
+    ("GET", "threadcreate?seconds=1", 200, OCTETS, "threadcreate-delta"),
     ("GET", "nosuch", 404, TEXT, "Unknown profile"),
     ("GET", "nosuch?seconds=soon", 404, TEXT, "Unknown profile"),
     ("GET", "a/b", 404, TEXT, "Unknown profile"),

@@ -38,6 +38,8 @@ enum Kind {
     Alloc,
     /// Who used CPUs, and where: of a trace that has CPU samples
     Cpu,
+    /// Who created threads
+    Threadcreate,
 }
 
 /// Does it.
@@ -50,6 +52,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<()> {
         Kind::Allocs => ("allocs", profile::allocs(&trace)),
         Kind::Alloc => ("alloc", profile::allocs_delta(&trace)),
         Kind::Cpu => ("cpu", profile::cpu(&trace)),
+        Kind::Threadcreate => ("threadcreate", profile::threadcreate(&trace)),
     };
     let lost = trace.lost();
     if lost > 0 {

@@ -18,7 +18,8 @@ use crate::events::{Group, Groups};
 use crate::model::Trace;
 use crate::model::load::load;
 use crate::profile::{
-    Profile, allocs, allocs_delta, block, cpu, heap, heap_delta, live_block, live_mutex, mutex,
+    Profile, allocs, allocs_delta, block, cpu, heap, heap_delta, live_block, live_mutex, mutex, threadcreate,
+    threadcreate_delta,
 };
 
 /// Derives a profile from a trace.
@@ -103,6 +104,15 @@ pub(super) const PROFILES: &[Served] = &[
         sampled: true,
         derive: cpu,
         live: None,
+    },
+    Served {
+        name: "threadcreate",
+        about: "Who has created threads, and how many.",
+        delta: "threadcreate-delta",
+        groups: Groups::NONE.with(Group::Thread),
+        sampled: false,
+        derive: threadcreate_delta,
+        live: Some((Group::Thread, threadcreate)),
     },
 ];
 

@@ -8,7 +8,7 @@ use axum::{Router, middleware};
 
 use super::params::Params;
 use super::{answer, capture, flight, index, pprof, status, trace};
-use crate::sources::{alloc, contention};
+use crate::sources::{alloc, contention, created};
 
 /// `/debug/pprof/` and everything below, to be merged into a service's own router, or nested at any prefix.
 ///
@@ -22,6 +22,7 @@ use crate::sources::{alloc, contention};
 pub fn router() -> Router {
     contention::serve();
     alloc::serve();
+    created::serve();
     let router = Router::new()
         .route("/debug/pprof", any(to_index))
         .route("/debug/pprof/", any(get_index))

@@ -427,6 +427,15 @@ pub struct Contended {
     pub delay_ns: u64,
 }
 
+/// Threads that a stack has created since the process first counted them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Created {
+    /// Where; none for those that were there already.
+    pub stack: StackId,
+    /// How many.
+    pub threads: u64,
+}
+
 /// What a trace says of itself.
 #[derive(Debug, Clone, Default)]
 pub struct Info {
@@ -488,6 +497,8 @@ pub struct Trace {
     pub wakes: Vec<Wake>,
     /// What the process's own contention profiles held at the capture's end.
     pub contended: Vec<Contended>,
+    /// Threads that the process had created by the capture's end, if it counted them.
+    pub created: Vec<Created>,
     /// Hooked calls by begin.
     pub calls: Vec<CallSpan>,
     /// Workers' idle times by begin.

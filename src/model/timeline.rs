@@ -8,7 +8,9 @@ use super::ids::IdMap;
 use super::labels::LabelSets;
 use super::tasks::TaskTrack;
 use super::threads::{Inside, ThreadTrack};
-use super::{Contended, CpuSample, Interval, Ns, Park, Task, TaskIndex, Thread, ThreadIndex, Trace, Wake};
+use super::{
+    Contended, CpuSample, Created, Interval, Ns, Park, Task, TaskIndex, Thread, ThreadIndex, Trace, Wake,
+};
 use crate::events::{Event, LiveContention, TaskId, ThreadId};
 
 /// Builds a [`Trace`] from events in time order. Times count from the first event or the capture's start, whichever
@@ -64,6 +66,10 @@ impl Builder {
                 return self.trace.memory.told(at, event);
             }
             Event::LiveContention(live) => return self.trace.contended.push(contended(live)),
+            Event::ThreadsCreated(created) => {
+                let (stack, threads) = (created.stack, created.threads.0);
+                return self.trace.created.push(Created { stack, threads });
+            }
             _ => {}
         }
         let thread = self.thread(id);

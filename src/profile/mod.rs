@@ -13,11 +13,13 @@ mod decode;
 mod encode;
 mod folded;
 mod heap;
+mod threadcreate;
 
 pub use contention::{block, live_block, live_mutex, mutex};
 pub use cpu::cpu;
 pub use decode::DecodeError;
 pub use heap::{allocs, allocs_delta, heap, heap_delta};
+pub use threadcreate::{threadcreate, threadcreate_delta};
 
 use crate::format::{Frame, Module};
 

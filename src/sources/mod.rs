@@ -15,6 +15,8 @@ mod cancel;
 #[cfg_attr(not(hooked), allow(dead_code, reason = "only hooks tell of waits"))]
 pub(crate) mod contention;
 mod cpu;
+#[cfg_attr(not(hooked), allow(dead_code, reason = "only hooks see threads created"))]
+pub(crate) mod created;
 #[cfg(hooked)]
 mod descriptors;
 #[cfg(hooked)]

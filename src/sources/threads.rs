@@ -10,9 +10,9 @@ use std::ffi::{CStr, c_char, c_int, c_void};
 
 use libc::{pthread_attr_t, pthread_t};
 
-use super::cpu;
 use super::descriptors::text_of;
 use super::interpose::{Real, keeping_errno};
+use super::{cpu, created};
 use crate::events::{Count, Group, StackId, ThreadId, ThreadName, ThreadStart};
 use crate::record;
 
@@ -47,12 +47,22 @@ pub(super) unsafe extern "C-unwind" fn pthread_create(
         unsafe extern "C-unwind" fn(*mut pthread_t, *const pthread_attr_t, Routine, *mut c_void) -> c_int;
     // SAFETY: dlsym(3) found the function of this name, whose signature this is.
     let real = unsafe { std::mem::transmute::<*mut c_void, Function>(CREATE.get()) };
-    if !record::enabled(Group::Thread) || record::is_muted() {
+    let recorded = record::enabled(Group::Thread);
+    if !recorded && !created::is_counted() || record::is_muted() {
         // SAFETY: the caller's arguments, unchanged.
         return unsafe { real(thread, attributes, routine, argument) };
     }
+    let stack = keeping_errno(|_| record::stack());
+    if !recorded {
+        // SAFETY: the caller's arguments, unchanged.
+        let result = unsafe { real(thread, attributes, routine, argument) };
+        if result == 0 {
+            created::created(stack);
+        }
+        return result;
+    }
     let start = keeping_errno(|_| {
-        let (creator, stack) = (record::this_thread(), record::stack());
+        let creator = record::this_thread();
         Box::into_raw(Box::new(Start { routine, argument, creator, stack }))
     });
     // SAFETY: the caller's arguments, with a routine that runs the caller's.
@@ -60,7 +70,9 @@ pub(super) unsafe extern "C-unwind" fn pthread_create(
     if result != 0 {
         // SAFETY: no thread was made, so the box is still ours.
         drop(unsafe { Box::from_raw(start) });
+        return result;
     }
+    created::created(stack);
     result
 }
 
