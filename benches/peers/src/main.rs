@@ -1,4 +1,5 @@
-//! kymo beside its peers, in one binary: what an event costs, and what whole workloads cost.
+//! kymo beside its peers, in one binary: what an event costs, what whole workloads cost, and what a CPU
+//! sample costs.
 //!
 //! `cargo run --release` in this folder, about three minutes. Rounds are interleaved and medians are shown, as nanoseconds
 //! and as a ratio to the floor or to the plain workload; each kymo line ends with a budget against the cheapest peer.
@@ -9,6 +10,7 @@
 mod events;
 #[path = "../../rounds/mod.rs"]
 mod rounds;
+mod sampler;
 mod tools;
 mod workloads;
 
@@ -19,8 +21,10 @@ fn main() {
         [] => {
             events::compare();
             workloads::compare();
+            sampler::compare();
         }
         ["work", workload, tool] => workloads::run(workload, tool),
+        ["sample", tool] => sampler::run(tool),
         ["client", port] => workloads::client(port),
         _ => {
             eprintln!("usage: peers");
