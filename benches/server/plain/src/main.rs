@@ -1,0 +1,8 @@
+//! The service without kymo: not even its hooks are linked.
+
+#[path = "../../service.rs"]
+mod service;
+
+fn main() {
+    service::serve();
+}
