@@ -13,6 +13,8 @@ mod losses;
 mod payloads;
 #[path = "record/processes.rs"]
 mod processes;
+#[path = "record/raced.rs"]
+mod raced;
 #[path = "record/sinks.rs"]
 mod sinks;
 #[path = "record/switches.rs"]
