@@ -8,6 +8,8 @@
 #![allow(clippy::multiple_unsafe_ops_per_block, reason = "a call and what it is given belong together")]
 
 mod calls;
+#[path = "calls/waiters.rs"]
+mod waiters;
 mod watched;
 
 use std::ffi::{CStr, CString};
@@ -87,6 +89,13 @@ fn e2_abi_equivalence() {
     }
     assert_eq!(plain, recorded);
     assert!(plain.lines().count() > 98);
+}
+
+#[test]
+fn e2_cancellation() {
+    let Some([plain, recorded]) = both("e2_cancellation", || waiters::cancel_all().0) else { return };
+    assert_eq!(plain, recorded);
+    assert_eq!(plain.lines().filter(|line| line.ends_with(" 0 -1")).count(), 20);
 }
 
 fn load_and_unload() {

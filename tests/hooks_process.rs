@@ -11,9 +11,11 @@
 )]
 
 mod recorded;
+#[path = "calls/waiters.rs"]
+mod waiters;
 mod watched;
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
@@ -126,63 +128,17 @@ fn a_handler_that_interrupts_a_hook_is_recorded_or_counted_and_errno_stays() {
     });
 }
 
-/// Waits in a hooked call until it is cancelled, given a descriptor that nothing comes from.
-type Waiter = extern "C" fn(*mut c_void) -> *mut c_void;
-
-macro_rules! waiters {
-    ($(|$fd:ident| $call:expr;)*) => {
-        [$({
-            extern "C" fn waiter(argument: *mut c_void) -> *mut c_void {
-                let $fd = argument.addr() as c_int;
-                let _ = $fd;
-                // SAFETY: pointers are to live memory of this frame, or null where that may be.
-                #[allow(clippy::macro_metavars_in_unsafe, reason = "each row is a libc call")]
-                let _ = unsafe { $call };
-                null_mut()
-            }
-            waiter as Waiter
-        },)*]
-    };
-}
-
-const LONG: libc::timespec = libc::timespec { tv_sec: 1_000, tv_nsec: 0 };
-
 #[test]
 fn threads_are_cancelled_in_hooked_calls() {
     watched::in_child(|| {
-        let waiters = waiters! {
-            |fd| libc::read(fd, (&raw mut *&mut 0u8).cast(), 1);
-            |fd| libc::readv(fd, &libc::iovec { iov_base: (&raw mut *&mut 0u8).cast(), iov_len: 1 }, 1);
-            |fd| libc::poll(&mut libc::pollfd { fd, events: libc::POLLIN, revents: 0 }, 1, -1);
-            |fd| libc::nanosleep(&LONG, null_mut());
-            |fd| libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &LONG, null_mut());
-            |fd| {
-                let (mut condition, mut mutex) = (libc::PTHREAD_COND_INITIALIZER, libc::PTHREAD_MUTEX_INITIALIZER);
-                libc::pthread_mutex_lock(&mut mutex);
-                libc::pthread_cond_wait(&mut condition, &mut mutex)
-            };
-        };
-        let (pipe, _open) = std::io::pipe().unwrap();
-        let argument = std::os::fd::AsRawFd::as_raw_fd(&pipe) as usize;
-        let mut cancelled = 0;
-        let ((), trace) = record(|| {
-            for waiter in waiters {
-                let (mut thread, mut result) = (0, null_mut());
-                // SAFETY: the routine takes a descriptor as its argument; the thread is cancelled and joined once.
-                unsafe {
-                    let argument = std::ptr::without_provenance_mut(argument);
-                    assert_eq!(libc::pthread_create(&mut thread, null(), waiter, argument), 0);
-                    libc::pthread_cancel(thread);
-                    libc::pthread_join(thread, &mut result);
-                }
-                assert_eq!(result.addr(), usize::MAX, "PTHREAD_CANCELED");
-                cancelled += 1;
-            }
-        });
-        assert_eq!(cancelled, 6);
+        let ((said, count), trace) = record(waiters::cancel_all);
+        for line in said.lines() {
+            assert!(line.ends_with(" 0 -1"), "{line}: made, and PTHREAD_CANCELED");
+        }
+        assert_eq!((said.lines().count(), count), (20, 20));
         let own = this_thread(&trace);
         let made: Vec<_> = trace.threads.iter().filter(|thread| thread.creator == Some(own)).collect();
-        assert_eq!(made.len(), 6);
+        assert_eq!(made.len(), count);
         assert!(made.iter().all(|thread| !thread.life.open), "their ends were seen");
     });
 }

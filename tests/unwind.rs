@@ -241,7 +241,7 @@ extern "C" fn with_frame_pointer(_value: usize, _then: extern "C" fn()) {
 }
 
 #[test]
-fn a_corrupt_frame_pointer_ends_the_stack() {
+fn a7_corrupt_frame_pointer() {
     thread_local! {
         static TAKEN: Cell<usize> = const { Cell::new(0) };
     }
@@ -252,10 +252,37 @@ fn a_corrupt_frame_pointer_ends_the_stack() {
     prepare();
     let word = 0usize;
     let here = &raw const word as usize;
-    for value in [0, 1, 7, 8, 0xdead_beef, here, usize::MAX, usize::MAX - 7, 1 << 63, here | 1] {
+    // Frames that lead back to themselves, and to each other.
+    let mut cycle = [0usize; 4];
+    let at = cycle.as_mut_ptr() as usize;
+    cycle = [at + 16, here, at, here];
+    let itself = &mut [0usize, here];
+    itself[0] = itself.as_ptr() as usize;
+    // The last words of a page that nothing follows.
+    let (access, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: two new pages.
+    let pages = unsafe { libc::mmap(std::ptr::null_mut(), 2 * 4096, access, kind, -1, 0) };
+    // SAFETY: the second of them.
+    assert_eq!(unsafe { libc::munmap(pages.wrapping_byte_add(4096), 4096) }, 0);
+    let edge = pages as usize + 4096;
+    let (tell, told) = std::sync::mpsc::channel();
+    let (end, ended) = std::sync::mpsc::channel::<()>();
+    let other = std::thread::spawn(move || {
+        let word = 0usize;
+        tell.send(&raw const word as usize).unwrap();
+        ended.recv().unwrap_err();
+    });
+    let theirs = told.recv().unwrap();
+    let bad = [0, 1, 7, 8, 0xdead_beef, here, usize::MAX, usize::MAX - 7, 1 << 63, here | 1];
+    let leading_astray =
+        [at, at + 16, itself.as_ptr() as usize, edge - 8, edge - 16, edge, theirs, here & !4095];
+    for value in bad.into_iter().chain(leading_astray) {
         with_frame_pointer(value, take);
         assert!((1..FRAMES).contains(&TAKEN.get()), "{value:#x}: {} frames", TAKEN.get());
     }
+    std::hint::black_box(cycle);
+    drop(end);
+    other.join().unwrap();
 }
 
 #[test]

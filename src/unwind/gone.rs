@@ -27,8 +27,8 @@ pub(super) fn remember(before: Vec<LoadedModule>) {
     let is_there = |module: &LoadedModule| after.iter().any(|other| identity(other) == identity(module));
     let mut gone = GONE.lock().unwrap_or_else(PoisonError::into_inner);
     for module in before.into_iter().filter(|module| !is_there(module)) {
-        let known = gone.reserved.iter().any(|other| other.start == module.start);
         // Another thread that unloads at the same time has seen it go too.
+        let known = gone.reserved.iter().any(|other| identity(other) == identity(&module));
         if known || gone.reserved.len() + gone.taken.len() >= UNLOADED_MODULES {
             continue;
         }

@@ -27,7 +27,7 @@ thread_local! {
 }
 
 #[test]
-fn events_of_thread_local_destructors_are_recorded() {
+fn b2_events_of_thread_local_destructors_are_recorded() {
     let _alone = alone();
     let (capture, sink) = start(USER);
     let thread = std::thread::spawn(|| {
@@ -80,7 +80,7 @@ pub(crate) fn lose_one_event() {
 }
 
 #[test]
-fn events_after_a_threads_retirement_are_counted_as_lost() {
+fn b2_events_after_a_threads_retirement_are_counted_as_lost() {
     let _alone = alone();
     let (capture, sink) = start(USER);
     lose_one_event();
