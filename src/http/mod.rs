@@ -23,6 +23,7 @@ mod router;
 mod server;
 mod stall;
 mod status;
+mod survive;
 mod trace;
 
 pub use guard::random_key;

@@ -7,6 +7,7 @@ use axum::routing::any;
 use axum::{Router, middleware};
 
 use super::params::Params;
+use super::survive::survive;
 use super::{answer, capture, flight, index, pprof, status, trace};
 use crate::sources::{alloc, contention, created};
 
@@ -32,7 +33,8 @@ pub fn router() -> Router {
         .route("/debug/pprof/flight", any(get_flight))
         .route("/debug/pprof/stop", any(post_stop))
         .route("/debug/pprof/{*name}", any(get_profile));
-    with_viewer(router).layer(middleware::map_response(async |answer| answer::with_common_headers(answer)))
+    let router = with_viewer(router).layer(middleware::from_fn(survive));
+    router.layer(middleware::map_response(async |answer| answer::with_common_headers(answer)))
 }
 
 #[cfg(not(feature = "viewer"))]

@@ -20,6 +20,7 @@ use super::flight;
 use super::guard::Guard;
 use super::stall::Impatient;
 use super::status::CONNECTIONS_REFUSED;
+use super::survive::survive;
 use crate::limits::{HTTP_CONNECTIONS, HTTP_HEAD_BYTES, HTTP_HEAD_SECONDS, HTTP_HEADERS, HTTP_STALL_SECONDS};
 use crate::record::flight::{FlightConfig, FlightError};
 
@@ -142,17 +143,16 @@ impl Builder {
         let listener = listen(address, guarded)?;
         let address = listener.local_addr().map_err(ServeError::Thread)?;
         let guard = Arc::new(Guard::new(address, &self.hosts, self.token));
-        let router = self.router.unwrap_or_else(super::router).layer(middleware::from_fn(
-            move |request: Request, next: middleware::Next| {
-                let refused = guard.refuse(&request);
-                async move {
-                    match refused {
-                        Some(answer) => super::answer::with_common_headers(answer).into_response(),
-                        None => next.run(request).await,
-                    }
+        let router = self.router.unwrap_or_else(super::router).layer(middleware::from_fn(survive));
+        let router = router.layer(middleware::from_fn(move |request: Request, next: middleware::Next| {
+            let refused = guard.refuse(&request);
+            async move {
+                match refused {
+                    Some(answer) => super::answer::with_common_headers(answer).into_response(),
+                    None => next.run(request).await,
                 }
-            },
-        ));
+            }
+        }));
         match self.flight {
             Some(config) => flight::start(config)?,
             None => flight::start_by_environment(),
