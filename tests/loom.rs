@@ -63,31 +63,42 @@ fn holds(check: fn()) -> bool {
 }
 
 #[test]
-fn a_stolen_chunk_holds_whole_events_and_nobody_writes_to_it() {
+fn b9_loom_ring_a_stolen_chunk_holds_whole_events_and_nobody_writes_to_it() {
     assert!(holds(sound::checks::steal_while_writing));
+}
+
+#[test]
+fn b9_loom_ring_what_a_writer_has_published_can_be_read_while_it_is_inside() {
+    assert!(holds(sound::checks::read_while_writing));
+}
+
+#[test]
+fn b9_loom_ring_chunks_traded_through_the_queues_arrive_once() {
+    assert!(holds(sound::checks::trade_while_stealing));
+}
+
+#[test]
+fn b9_loom_ring_a_registered_thread_is_seen_whole_and_alone() {
+    assert!(holds(sound::checks::register_and_walk));
+}
+
+#[test]
+fn b9_loom_ring_a_place_is_given_to_the_next_thread_only_after_the_drain_had_it() {
+    assert!(holds(sound::checks::retire_and_claim_again));
+}
+
+#[test]
+fn b10_loom_mutant() {
     assert!(!holds(relaxed_busy::checks::steal_while_writing), "a relaxed `busy` must be caught");
     assert!(!holds(without_fence::checks::steal_while_writing), "a missing fence must be caught");
-}
-
-#[test]
-fn what_a_writer_has_published_can_be_read_while_it_is_inside() {
-    assert!(holds(sound::checks::read_while_writing));
     assert!(!holds(relaxed_length::checks::read_while_writing), "a relaxed length must be caught");
-}
-
-#[test]
-fn chunks_traded_through_the_queues_arrive_once() {
-    assert!(holds(sound::checks::trade_while_stealing));
     assert!(!holds(relaxed_busy::checks::trade_while_stealing), "a relaxed `busy` must be caught");
-}
-
-#[test]
-fn a_registered_thread_is_seen_whole_and_alone() {
-    assert!(holds(sound::checks::register_and_walk));
     assert!(!holds(relaxed_holder::checks::register_and_walk), "a relaxed settle must be caught");
 }
 
 #[test]
-fn a_place_is_given_to_the_next_thread_only_after_the_drain_had_it() {
-    assert!(holds(sound::checks::retire_and_claim_again));
+fn b11_lifecycle() {
+    assert!(holds(sound::checks::lifecycle));
+    assert!(!holds(relaxed_holder::checks::lifecycle), "a relaxed settle must be caught");
+    assert!(!holds(without_fence::checks::lifecycle), "a missing fence must be caught");
 }

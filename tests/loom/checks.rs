@@ -172,6 +172,62 @@ pub fn retire_and_claim_again() {
     assert!(claimed.contains(&true));
 }
 
+/// What a thread has in its place: who it is, and its lane.
+#[derive(Default)]
+struct Slot {
+    number: UnsafeCell<u32>,
+    lane: Lane,
+}
+
+/// A capture begins and ends while a thread lives from its first event to its last: it claims a place, writes, passes
+/// its chunk on and retires, while the drain looks through the places, steals for a seal, takes what was passed on,
+/// and frees the place. Each event arrives once, and belongs to the thread whose place it was.
+pub fn lifecycle() {
+    let registry = Arc::new(Registry::new((0..1).map(|_| Place::<Slot>::default()).collect()));
+    let exchange = Arc::new(Exchange::new(vec![chunk()], 2));
+    let thread = {
+        let (registry, exchange) = (registry.clone(), exchange.clone());
+        loom::thread::spawn(move || {
+            let (index, place) = registry.claim().expect("one thread, one place");
+            // SAFETY: the place is this thread's alone until it settles, as the registry promises; loom checks.
+            place.item.number.with_mut(|number| unsafe { *number = 7 });
+            place.settle();
+            let lane = &place.item.lane;
+            let pass_on = |filled| assert!(exchange.give_full(filled).is_none());
+            assert!(lane.trade(Fence, 0, || exchange.take_free(), pass_on).is_ok());
+            // A seal may have taken the chunk: then the event is lost, and counted where it is written.
+            let written = i64::from(write(lane, 1));
+            lane.give_up(Fence, |filled| assert!(exchange.give_full(filled).is_none()));
+            registry.retire(index);
+            written
+        })
+    };
+    let mut arrived = Vec::new();
+    let mut take = |chunk: ChunkRef| arrived.push(chunk.read(<[u8]>::to_vec));
+    while registry.used().next().is_none() {
+        loom::thread::yield_now();
+    }
+    let live = || registry.used().filter(|(_, place)| place.is_live()).map(|(_, place)| &place.item);
+    for slot in live() {
+        assert_eq!(read(&slot.number), 7, "a settled place is filled in");
+    }
+    let stolen = steal(live().map(|slot| &slot.lane));
+    stolen.iter().for_each(see_away);
+    stolen.into_iter().filter_map(|stolen| stolen.chunk).for_each(&mut take);
+    let index = loop {
+        match registry.take_retired() {
+            Some(index) => break index,
+            None => loom::thread::yield_now(),
+        }
+    };
+    exchange.take_full().into_iter().for_each(&mut take);
+    assert!(registry.at(index).item.lane.take().is_none(), "a thread that is gone holds no chunk");
+    registry.free(index);
+    let written = thread.join().unwrap();
+    assert_eq!(arrived.concat(), whole_events(1, written), "each event once");
+    assert!(registry.claim().is_some(), "the place is free again");
+}
+
 fn registry(places: usize) -> Registry<UnsafeCell<u32>> {
     Registry::new((0..places).map(|_| Place::default()).collect())
 }
