@@ -504,6 +504,8 @@ groups! {
     Cpu = 8 "cpu",
     /// What the user marks.
     User = 9 "user",
+    /// pprof labels.
+    Label = 10 "label",
 }
 
 /// A set of [`Group`]s.
@@ -688,8 +690,8 @@ events! {
     32 SchedWaking Sched { thread: ThreadId, cpu: Count }
     /// This thread's totals so far, where single switches can't be had.
     33 SchedTotals Sched { running: Nanos, runnable: Nanos, preemptions: Count }
-    /// A CPU sample; `weight` is the CPU time it stands for.
-    34 CpuSample Cpu { stack: StackId, weight: Nanos, cpu: Count }
+    /// A CPU sample of this thread, or of the task that it polls; `weight` is the CPU time it stands for.
+    34 CpuSample Cpu { stack: StackId, weight: Nanos, cpu: Count, task: TaskId }
     /// A span begins on this thread or in the task it polls.
     35 SpanBegin User { span: Id, name: StrId, parent: Id }
     /// A span ends.
@@ -705,7 +707,7 @@ events! {
     /// A counter's value.
     41 Counter User { name: StrId, value: Value }
     /// A pprof label of a task, or of this thread; the empty value takes it off.
-    42 Label User { key: StrId, value: StrId, task: TaskId }
+    42 Label Label { key: StrId, value: StrId, task: TaskId }
     /// What a stack has allocated since the process began, and what of it lives at the capture's end; both estimated.
     43 LiveHeap Memory { stack: StackId, allocated_objects: Count, allocated_bytes: Bytes, live_objects: Count, live_bytes: Bytes }
     /// How the heap is sampled: the mean of bytes between two samples, those that live, and those that found no room.
@@ -717,7 +719,7 @@ events! {
     /// What the process's own contention profile says of a stack at the capture's end: since its rate was first set.
     47 LiveContention Block { profile: LiveProfile, stack: StackId, contentions: Count, delay: Nanos }
     /// A pprof label that is a number, in a unit.
-    48 LabelNumber User { key: StrId, number: Value, unit: StrId, task: TaskId }
+    48 LabelNumber Label { key: StrId, number: Value, unit: StrId, task: TaskId }
     /// Threads that a stack has created since the process first counted them; those that were there then have no stack.
     49 ThreadsCreated Thread { stack: StackId, threads: Count }
 }

@@ -9,7 +9,7 @@ mod service;
 use kymo::analysis::stat::stat;
 use kymo::events::PollOutcome;
 use kymo::export::{chrome, perfetto};
-use kymo::model::{Ns, Trace};
+use kymo::model::{CpuSample, Ns, Trace};
 use oracles::{Perfetto, made};
 
 const POLLS: &str = "select count(*) from slice where category = 'poll'";
@@ -136,6 +136,23 @@ fn polls_carry_their_task_outcome_and_times() {
     let at = trace.info.start_monotonic_ns + poll.time.begin;
     let row = serde_json::json!([at, poll.time.duration(), name, format!("tp:#{}", task.id.0), "panicked"]);
     assert_eq!(serde_json::json!(perfetto.rows(query)[0]), row);
+}
+
+#[test]
+fn cpu_samples_are_rows_of_their_threads() {
+    let mut trace = made::blank(1_000_000_000);
+    let thread = made::thread(&mut trace, "busy");
+    trace.threads[thread as usize].tid = 77;
+    let stack = made::stack(&mut trace, &["app::leaf", "app::main"]);
+    for (at, weight_ns) in [(5_000_000, 10_000_000), (15_000_000, 10_000_000), (25_000_000, 30_000_000)] {
+        trace.samples.push(CpuSample { at, thread, task: None, stack, weight_ns, cpu: 1 });
+    }
+    let samples = "select count(*) from perf_sample join thread using (utid) where tid = 77 and cpu = 1";
+    let leaves = "select distinct spf.name from perf_sample p join stack_profile_callsite c \
+        on c.id = p.callsite_id join stack_profile_frame spf on spf.id = c.frame_id";
+    let perfetto = Perfetto::ask(&as_perfetto(&trace, true), ".pftrace", &[samples, leaves]);
+    assert_eq!(perfetto.number(samples), 5, "one that stands for three is there three times");
+    assert_eq!(serde_json::json!(perfetto.rows(leaves)), serde_json::json!([["app::leaf"]]));
 }
 
 #[test]

@@ -132,7 +132,7 @@ fn a_capture_is_told_of_labels_that_stood_before_it() {
         };
         runtime.block_on(tokio::task::yield_now());
         let sink = MemorySink::new(64 << 20);
-        let groups = Groups::NONE.with(Group::User).with(Group::Task);
+        let groups = Groups::NONE.with(Group::User).with(Group::Label).with(Group::Task);
         let options = CaptureOptions { groups, cpu_hz: 0, sink: Box::new(sink.clone()), resolver: None };
         let capture = Capture::start(options).unwrap();
         notify.notify_one();

@@ -100,7 +100,7 @@ pub(super) const PROFILES: &[Served] = &[
         name: "profile",
         about: "Who used CPUs, and where: samples and time; hz= says how many in a second of a thread's time.",
         delta: "profile",
-        groups: Groups::NONE.with(Group::Cpu).with(Group::Thread).with(Group::Task),
+        groups: Groups::NONE.with(Group::Cpu).with(Group::Thread).with(Group::Label),
         sampled: true,
         derive: cpu,
         live: None,

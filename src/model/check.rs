@@ -50,6 +50,7 @@ impl Found<'_> {
             .chain(trace.spans.iter().map(|span| span.thread))
             .chain(trace.logs.iter().map(|log| log.thread))
             .chain(trace.losses.iter().map(|loss| loss.thread))
+            .chain(trace.samples.iter().map(|sample| sample.thread))
             .chain(trace.memory.allocations.iter().map(|sample| sample.thread))
             .chain(trace.memory.frees.iter().map(|sample| sample.thread))
             .chain(trace.memory.mappings.iter().map(|mapping| mapping.thread))
@@ -60,6 +61,7 @@ impl Found<'_> {
             .chain(trace.task_wakes.iter().map(|wake| wake.task))
             .chain(trace.spans.iter().filter_map(|span| span.task))
             .chain(trace.logs.iter().filter_map(|log| log.task))
+            .chain(trace.samples.iter().filter_map(|sample| sample.task))
             .chain(trace.tasks.iter().filter_map(|task| task.parent));
         self.all_below("task", tasks, trace.tasks.len());
         let polls = (trace.task_wakes.iter().flat_map(|wake| [wake.by_poll, wake.led_to]))

@@ -310,8 +310,8 @@ pub struct CpuSample {
     pub at: Ns,
     /// The thread.
     pub thread: ThreadIndex,
-    /// The poll in which it was.
-    pub in_poll: Option<PollIndex>,
+    /// The task that it polled.
+    pub task: Option<TaskIndex>,
     /// Where; none if the time was spent where no sample could be taken.
     pub stack: StackId,
     /// The CPU time that it stands for, nanoseconds.

@@ -89,9 +89,9 @@ impl Builder {
                 self.trace.wakes.push(Wake { at, thread, in_poll, addr, woken, stack });
             }
             Event::CpuSample(sample) => {
-                let in_poll = self.poll_of(thread);
+                let task = (sample.task.0 != 0).then(|| self.task(sample.task));
                 let (stack, weight_ns, cpu) = (sample.stack, sample.weight.0, sample.cpu.0 as u32);
-                self.trace.samples.push(CpuSample { at, thread, in_poll, stack, weight_ns, cpu });
+                self.trace.samples.push(CpuSample { at, thread, task, stack, weight_ns, cpu });
             }
             _ => self.rare_event(thread, at, *event),
         }

@@ -1,8 +1,7 @@
 //! The profile that says where a program uses CPUs: Go's `profile`.
 //!
 //! Types and units are Go's: `samples/count` and `cpu/nanoseconds`. A sample that stands for several periods counts as
-//! so many. Labels say which thread, which task it polled, and what the program's
-//! own labels said.
+//! so many. Labels say which thread, which task it polled, and what the program put on them.
 
 use super::build::{Builder, Place, labels_in, text};
 use super::{Label, Profile, ValueType};
@@ -17,9 +16,7 @@ const PERIOD_NS: u64 = 10_000_000;
 /// CPU time that no sample could be taken of, because its thread had blocked the signal, stands under a word in
 /// brackets.
 pub fn cpu(trace: &Trace) -> Profile {
-    // Weights are whole periods, and hardly a sample stands for more than one.
-    let period = trace.samples.iter().map(|sample| sample.weight_ns).filter(|&weight| weight > 0).min();
-    let period = period.unwrap_or(PERIOD_NS);
+    let period = sample_period(trace);
     let cpu = ValueType::new("cpu", "nanoseconds");
     let mut builder = Builder::new(trace, [ValueType::new("samples", "count"), cpu.clone()], 1);
     builder.period(cpu, period as i64);
@@ -35,11 +32,22 @@ pub fn cpu(trace: &Trace) -> Profile {
     builder.finish()
 }
 
+/// CPU time between two samples of a trace, in nanoseconds.
+pub fn sample_period(trace: &Trace) -> u64 {
+    // Weights are whole periods, and hardly a sample stands for more than one.
+    let weights = trace.samples.iter().map(|sample| sample.weight_ns);
+    weights.filter(|&weight| weight > 0).min().unwrap_or(PERIOD_NS)
+}
+
 fn labels(trace: &Trace, sample: &CpuSample) -> Vec<Label> {
     let thread = trace.threads.get(sample.thread as usize).map(|thread| ("thread", &thread.name));
-    let poll = sample.in_poll.and_then(|poll| trace.polls.get(poll as usize));
-    let task = poll.and_then(|poll| trace.tasks.get(poll.task as usize)).map(|task| ("task", &task.name));
+    let task = sample.task.and_then(|task| trace.tasks.get(task as usize)).map(|task| ("task", &task.name));
     let named = thread.into_iter().chain(task).filter(|(_, name)| !name.is_empty());
-    let own = labels_in(trace, trace.label_set_at(sample.thread, sample.in_poll, sample.at));
-    named.map(|(key, name)| text(key, name)).chain(own).collect()
+    let mut labels: Vec<Label> = named.map(|(key, name)| text(key, name)).collect();
+    let set = match sample.task {
+        Some(task) => trace.label_set_of_task_at(task, sample.at),
+        None => trace.label_set_at(sample.thread, None, sample.at),
+    };
+    labels.extend(labels_in(trace, set));
+    labels
 }

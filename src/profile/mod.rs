@@ -16,7 +16,7 @@ mod heap;
 mod threadcreate;
 
 pub use contention::{block, live_block, live_mutex, mutex};
-pub use cpu::cpu;
+pub use cpu::{cpu, sample_period};
 pub use decode::DecodeError;
 pub use heap::{allocs, allocs_delta, heap, heap_delta};
 pub use threadcreate::{threadcreate, threadcreate_delta};

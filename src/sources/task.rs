@@ -108,8 +108,7 @@ impl Identity {
     }
 }
 
-/// The task that this thread polls; 0 is none.
-#[cfg(tokio_unstable)]
+/// The task that this thread polls; 0 is none. Async-signal-safe.
 pub(super) fn current() -> TaskId {
     CURRENT.get()
 }
@@ -157,7 +156,8 @@ impl<F: Future> Future for Traced<F> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
         let this = self.project();
         if !record::enabled(Group::Task) {
-            let _labels = this.labels.enter(TaskId(0));
+            let sampled = record::enabled(Group::Cpu).then(|| Sampled::begin(this.identity));
+            let _labels = this.labels.enter(sampled.as_ref().map_or(TaskId(0), |sampled| sampled.task));
             let poll = this.future.poll(context);
             *this.ended |= poll.is_ready();
             return poll;
@@ -173,6 +173,25 @@ impl<F: Future> Future for Traced<F> {
         });
         running.end(poll.is_ready(), this.shared.as_deref());
         poll
+    }
+}
+
+/// A poll that nobody wants to hear of, but samples say whose they are.
+struct Sampled {
+    task: TaskId,
+    before: TaskId,
+}
+
+impl Sampled {
+    fn begin(identity: &Identity) -> Sampled {
+        let task = identity.task();
+        Sampled { task, before: CURRENT.replace(task) }
+    }
+}
+
+impl Drop for Sampled {
+    fn drop(&mut self) {
+        CURRENT.set(self.before);
     }
 }
 

@@ -1,10 +1,13 @@
 //! `/debug/pprof/profile`, as `go tool pprof` reads it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use kymo::profile::{LabelValue, Profile};
+
 use crate::oracles::pprof;
-use crate::sampled::churn;
+use crate::sampled::{burn, churn, sample};
 use crate::served::get;
 use crate::watched::in_child;
 
@@ -40,5 +43,41 @@ fn a_busy_function_is_first_in_the_profile() {
         assert!(raw.contains("samples/count cpu/nanoseconds"), "{raw}");
         assert!(raw.contains("Period: 10000000"), "{raw}");
         assert!(pprof(&["-tags"], &answer.body).contains("busy-thread"));
+    });
+}
+
+/// CPU time by a label's value.
+fn by_label(profile: &Profile, key: &str) -> BTreeMap<String, Duration> {
+    let mut times = BTreeMap::new();
+    for sample in &profile.samples {
+        let label = sample.labels.iter().find(|label| label.key == key).map(|label| &label.value);
+        if let Some(LabelValue::Text(value)) = label {
+            *times.entry(value.clone()).or_default() += Duration::from_nanos(sample.values[1] as u64);
+        }
+    }
+    times
+}
+
+#[test]
+fn samples_have_the_labels_of_threads_and_tasks_though_nobody_records_tasks() {
+    in_child(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let labels = |value: &'static str| kymo::Labels::new().text("endpoint", value);
+        let before = kymo::FutureExt::traced(async { burn(Duration::from_millis(300)) }, "task");
+        let ((), sampled) = sample(250, || {
+            let guard = labels("/of-the-thread").enter();
+            burn(Duration::from_millis(200));
+            drop(guard);
+            let guard = labels("/of-the-task").enter();
+            let task = kymo::FutureExt::traced(async { burn(Duration::from_millis(300)) }, "task");
+            drop(guard);
+            runtime.block_on(async { tokio::join!(task, before) });
+        });
+        assert!(sampled.trace.polls.is_empty());
+        let times = by_label(&kymo::profile::cpu(&sampled.trace), "endpoint");
+        let off = |value: &str, real: u64| times[value].as_millis().abs_diff(u128::from(real));
+        assert!(off("/of-the-thread", 200) < 80 && off("/of-the-task", 300) < 80, "{times:?}");
+        let of_tasks = sampled.trace.samples.iter().filter(|sample| sample.task.is_some());
+        assert!(of_tasks.count() > 100);
     });
 }

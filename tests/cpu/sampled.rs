@@ -8,7 +8,7 @@ use kymo::model::Trace;
 use kymo::record::session::{Capture, CaptureOptions, Progress};
 use kymo::record::sink::MemorySink;
 
-pub(crate) const SAMPLES: Groups = Groups::NONE.with(Group::Cpu).with(Group::Thread);
+pub(crate) const SAMPLES: Groups = Groups::NONE.with(Group::Cpu).with(Group::Thread).with(Group::Label);
 
 /// A capture of CPU samples.
 pub(crate) struct Sampling {

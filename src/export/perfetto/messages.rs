@@ -65,6 +65,8 @@ pub(super) struct Utsname {
 pub(super) struct PacketDefaults {
     #[prost(message, optional, tag = "11")]
     pub(super) track_event: Option<TrackEventDefaults>,
+    #[prost(message, optional, tag = "12")]
+    pub(super) sample: Option<SampleDefaults>,
     #[prost(uint32, tag = "58")]
     pub(super) clock: u32,
 }
@@ -73,6 +75,23 @@ pub(super) struct PacketDefaults {
 pub(super) struct TrackEventDefaults {
     #[prost(uint64, tag = "11")]
     pub(super) track: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct SampleDefaults {
+    #[prost(message, optional, tag = "1")]
+    pub(super) timebase: Option<Timebase>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(super) struct Timebase {
+    #[prost(uint64, tag = "1")]
+    pub(super) period: u64,
+    /// 3: a task's clock.
+    #[prost(int32, tag = "4")]
+    pub(super) counter: i32,
+    #[prost(string, tag = "10")]
+    pub(super) name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -13,6 +13,7 @@ mod blocks;
 mod intern;
 mod messages;
 mod packets;
+mod samples;
 mod tasks;
 mod threads;
 mod tracks;
@@ -62,6 +63,7 @@ pub fn write_with(options: Options, trace: &Trace, out: &mut dyn Write) -> io::R
     tasks::write_tasks(&mut export, &mut sequence)?;
     tasks::write_spans(&mut export, &mut sequence)?;
     tasks::write_counters(&mut export, &mut sequence)?;
+    samples::write(&mut export, &mut sequence)?;
     export.out.finish()
 }
 

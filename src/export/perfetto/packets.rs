@@ -7,7 +7,9 @@
 use prost::Message;
 
 use super::intern::{Arg, Category, Dictionary, Known, TextId};
-use super::messages::{Clock, ClockSnapshot, Packet, PacketDefaults, TrackEventDefaults};
+use super::messages::{
+    Clock, ClockSnapshot, Packet, PacketDefaults, SampleDefaults, Timebase, TrackEventDefaults,
+};
 use crate::events::StackId;
 use crate::model::Ns;
 use crate::wire::put_u64;
@@ -59,6 +61,15 @@ impl<'a> TrackEvent<'a> {
     }
 }
 
+/// Where a thread was on a CPU.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sample {
+    pub(super) cpu: u32,
+    pub(super) pid: u32,
+    pub(super) tid: u32,
+    pub(super) stack: StackId,
+}
+
 /// The sequence's clocks: nanoseconds since the previous packet, and since the trace's start.
 const SINCE_PREVIOUS: u32 = 64;
 const SINCE_START: u32 = 65;
@@ -103,8 +114,19 @@ impl Sequence {
         self.defaults(track, SINCE_START, out);
     }
 
+    /// From now on CPU samples stand for so many nanoseconds each: as [`Sequence::switch_to`].
+    pub(super) fn sample_each(&mut self, period: u64, out: &mut Vec<u8>) {
+        let timebase = Timebase { period, counter: 3, name: "cpu".into() };
+        let sample = Some(SampleDefaults { timebase: Some(timebase) });
+        self.put_defaults(PacketDefaults { track_event: None, sample, clock: SINCE_START }, out);
+    }
+
     fn defaults(&self, track: u64, clock: u32, out: &mut Vec<u8>) {
-        let defaults = PacketDefaults { track_event: Some(TrackEventDefaults { track }), clock };
+        let track_event = Some(TrackEventDefaults { track });
+        self.put_defaults(PacketDefaults { track_event, sample: None, clock }, out);
+    }
+
+    fn put_defaults(&self, defaults: PacketDefaults, out: &mut Vec<u8>) {
         let packet = Packet {
             sequence: Some(self.id),
             sequence_flags: Some(NEXT),
@@ -140,12 +162,42 @@ impl Sequence {
             self.put_message(message, dictionary, out);
         }
         fill(body, out);
+        self.put_fresh(out);
+        fill(packet, out);
+    }
+
+    /// A thread was on a CPU.
+    pub(super) fn sample(
+        &mut self,
+        at: Ns,
+        sample: &Sample,
+        dictionary: &mut Dictionary<'_>,
+        out: &mut Vec<u8>,
+    ) {
+        let packet = self.open_packet(at, out);
+        out.extend_from_slice(&[0x92, 0x04]); // perf_sample
+        let body = reserve(out);
+        for (tag, value) in [(0x08, sample.cpu), (0x10, sample.pid), (0x18, sample.tid)] {
+            out.push(tag);
+            put_u64(out, u64::from(value));
+        }
+        if let Some(stack) = dictionary.tell_stack(sample.stack, &mut self.known) {
+            out.push(0x20); // callstack_iid
+            put_u64(out, stack);
+        }
+        out.extend_from_slice(&[0x28, 2]); // cpu_mode: user
+        fill(body, out);
+        self.put_fresh(out);
+        fill(packet, out);
+    }
+
+    #[inline]
+    fn put_fresh(&mut self, out: &mut Vec<u8>) {
         if let Some(fresh) = self.known.fresh() {
             out.push(0x62); // interned_data
             put_u64(out, fresh.encoded_len() as u64);
             fresh.encode_raw(out);
         }
-        fill(packet, out);
     }
 
     /// Ends the innermost slice of the track.

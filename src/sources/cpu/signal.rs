@@ -20,7 +20,7 @@ use libc::{c_int, c_void, siginfo_t, ucontext_t};
 
 use super::timers;
 use crate::clock;
-use crate::events::{Count, CpuSample, Group, Nanos, StackId};
+use crate::events::{Count, CpuSample, Group, Nanos, StackId, TaskId};
 use crate::limits::CPU_SAMPLE_PERIODS;
 use crate::record;
 
@@ -151,12 +151,22 @@ fn take(context: &ucontext_t, (periods, period): (u64, u64)) {
     // SAFETY: sched_getcpu(3) has no preconditions; it reads memory that the kernel shares.
     let cpu = Count(unsafe { libc::sched_getcpu() }.max(0) as u64);
     let here = periods.min(CPU_SAMPLE_PERIODS);
-    let stack = record::stack_from(context);
-    record::emit_in_handler(ticks, CpuSample { stack, weight: Nanos(here * period), cpu });
+    let (stack, task) = (record::stack_from(context), current_task());
+    record::emit_in_handler(ticks, CpuSample { stack, weight: Nanos(here * period), cpu, task });
     if periods > here {
-        let weight = Nanos((periods - here) * period);
-        record::emit_in_handler(ticks, CpuSample { stack: StackId(0), weight, cpu });
+        let (stack, weight) = (StackId(0), Nanos((periods - here) * period));
+        record::emit_in_handler(ticks, CpuSample { stack, weight, cpu, task: TaskId(0) });
     }
+}
+
+#[cfg(feature = "tokio")]
+fn current_task() -> TaskId {
+    crate::sources::task::current()
+}
+
+#[cfg(not(feature = "tokio"))]
+fn current_task() -> TaskId {
+    TaskId(0)
 }
 
 /// Passes a signal that is not ours to whoever had SIGPROF before.

@@ -212,7 +212,7 @@ fn with_state<R>(act: impl FnOnce(&State) -> R) -> Option<R> {
 impl State {
     /// Puts another set in force, and tells what is different. The one before comes back.
     fn change(&self, to: Set) -> Set {
-        if record::enabled(Group::User) {
+        if record::enabled(Group::Label) {
             let task = self.task.get().unwrap_or_default();
             differences(&self.current.borrow(), &to, |key, value| tell(key, value, task));
         }
