@@ -90,6 +90,9 @@ const ANSWERS: &[(&str, &str, u16, &str, &str)] = &[
     ("OPTIONS", "trace", 405, TEXT, "Method Not Allowed"),
     ("GET", "block", 200, OCTETS, "block"),
     ("HEAD", "mutex", 200, OCTETS, "mutex"),
+    ("GET", "heap", 200, OCTETS, "heap"),
+    ("GET", "allocs", 200, OCTETS, "allocs"),
+    ("GET", "heap?seconds=1", 200, OCTETS, "heap-delta"),
     ("GET", "block?seconds=1", 200, OCTETS, "block-delta"),
     ("GET", "mutex?seconds=1", 200, OCTETS, "mutex-delta"),
     ("HEAD", "mutex?seconds=1000", 200, OCTETS, "mutex-delta"),
@@ -401,6 +404,17 @@ fn more_connections_than_allowed_are_closed_at_once() {
     until("there is room again", Duration::from_secs(5), || get(server, &path("status")).status == 200);
     let status: serde_json::Value = serde_json::from_slice(&get(server, &path("status")).body).unwrap();
     assert!(status["connections_refused"].as_u64() >= Some(1), "{status}");
+}
+
+#[test]
+fn without_kymos_allocator_the_heap_profile_is_empty_and_says_so() {
+    let _alone = alone();
+    let server = serve();
+    let heap = kymo::profile::Profile::decode(&get(server, &path("heap")).body).unwrap();
+    assert_eq!((heap.samples.len(), heap.sample_types.len()), (0, 4));
+    assert!(heap.comments.iter().any(|line| line.contains("kymo::Alloc is not")), "{:?}", heap.comments);
+    let status: serde_json::Value = serde_json::from_slice(&get(server, &path("status")).body).unwrap();
+    assert!(status.to_string().contains("off: kymo::Alloc is not the global allocator"), "{status}");
 }
 
 #[test]

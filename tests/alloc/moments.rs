@@ -118,6 +118,7 @@ fn d_a_forked_child_allocates_and_frees_what_was_sampled() {
         if child == 0 {
             drop(kept);
             drop(black_box(vec![0_u8; 10_000]));
+            kymo::set_mem_profile_rate(1);
             let off = kymo::mem_profile_rate() == 0;
             // SAFETY: ends the child at once.
             unsafe { libc::_exit(if off { 7 } else { 8 }) };

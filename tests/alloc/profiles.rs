@@ -1,6 +1,10 @@
 //! The profiles name who allocates: over HTTP, and from a trace.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
 use kymo::analysis::memory::Happened;
+use kymo::events::Group;
 use kymo::profile::{Profile, Sample};
 
 use crate::served;
@@ -58,10 +62,37 @@ fn a_planted_leak_is_first_in_the_heap_profile() {
         let (live, truth) = (of(&heap, "profiles::leaks", INUSE_SPACE) as f64, 4096.0 * 10_000.0);
         assert!((live / truth - 1.0).abs() < 0.2, "{live} of {truth}");
         assert_eq!(of(&heap, "profiles::works", INUSE_SPACE), 0);
-        let allocs = profile(&server, "allocs");
-        assert_eq!(allocs.default_sample_type, "alloc_space");
-        let first: Vec<_> = allocs.frames(&allocs.samples[0]).map(|frame| frame.function.clone()).collect();
-        assert!(first.iter().any(|function| function.contains("profiles::works")), "{first:?}");
+        drop(leaked);
+    });
+}
+
+#[test]
+fn the_allocations_of_some_seconds_are_served() {
+    in_child(|| {
+        let server = kymo::serve("127.0.0.1:0").unwrap();
+        kymo::set_mem_profile_rate(64 * 1024);
+        let leaked = leaks(1000);
+        let stop = AtomicBool::new(false);
+        let delta = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    // Not while functions are named: that would be against us.
+                    match kymo::record::enabled(Group::Memory) {
+                        true => works(10),
+                        false => std::thread::sleep(Duration::from_millis(1)),
+                    }
+                }
+            });
+            let delta = profile(&server, "allocs?seconds=1");
+            stop.store(true, Ordering::Relaxed);
+            delta
+        });
+        assert_eq!(
+            (&*delta.default_sample_type, of(&delta, "profiles::leaks", ALLOC_SPACE)),
+            ("alloc_space", 0)
+        );
+        assert!(of(&delta, "profiles::works", ALLOC_SPACE) > 1 << 20);
+        assert!(of(&delta, "profiles::works", INUSE_SPACE) <= 4 << 20, "it frees what it allocates");
         drop(leaked);
     });
 }
@@ -81,6 +112,9 @@ fn a_profile_of_some_seconds_is_of_those() {
         assert_eq!(of(&heap, "profiles::leaks", INUSE_OBJECTS), 31 - 101, "with the lists themselves");
         assert_eq!(of(&heap, "profiles::works", ALLOC_SPACE), 50 * 4096);
         assert_eq!(of(&heap, "profiles::works", INUSE_SPACE), 0);
+        let allocs = kymo::profile::allocs(&trace);
+        assert_eq!(allocs.default_sample_type, "alloc_space");
+        assert!(of(&allocs, "profiles::leaks", ALLOC_SPACE) >= 130 * 4096, "those before the trace, too");
         let freed = trace.memory.frees.iter().filter(|free| {
             let has =
                 |stack, name: &str| trace.stacks.frames(stack).any(|frame| frame.function.contains(name));

@@ -256,4 +256,31 @@ mod tests {
         assert_eq!(after.allocated_objects - before.allocated_objects, 100);
         assert!(used().count() < 50, "{}", used().count());
     }
+
+    /// Allocates, and asks to be called again.
+    unsafe extern "C" fn allocates_to_the_end(key: *mut c_void) {
+        allocated(1);
+        // SAFETY: the value is the key, which the test has made.
+        unsafe { libc::pthread_setspecific(key.addr() as libc::pthread_key_t, key) };
+    }
+
+    #[test]
+    fn a_thread_that_has_given_its_line_back_takes_no_other() {
+        give_lines_back();
+        let mut key = 0;
+        // SAFETY: `key` is a live place, and the destructor's signature is right.
+        assert_eq!(unsafe { libc::pthread_key_create(&mut key, Some(allocates_to_the_end)) }, 0);
+        let value = key as usize;
+        let shared = SHARED.allocated();
+        for _ in 0..100 {
+            let ends = move || {
+                allocated(1);
+                // SAFETY: the key was made above.
+                unsafe { libc::pthread_setspecific(key, std::ptr::without_provenance(value)) }
+            };
+            assert_eq!(std::thread::spawn(ends).join().unwrap(), 0);
+        }
+        assert!(used().count() < 50, "{}", used().count());
+        assert!(SHARED.allocated() > shared, "who comes too late shares");
+    }
 }

@@ -55,7 +55,6 @@ pub fn mem_profile_rate() -> u64 {
 /// No samples from now on: for a forked child.
 pub(super) extern "C" fn switch_off() {
     FORKED.store(true, Ordering::SeqCst);
-    set_mem_profile_rate(0);
 }
 
 /// An allocation with which a sample may be due; `new` of its bytes count for that.
@@ -195,5 +194,37 @@ fn ended(place: *mut u8, sample: &Sample) {
         record::emit(FreeSample { addr, stack, size, weight, allocated_at: sample.stack });
         told::tell_step(-(weight.0 as i64));
         SAMPLING.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An address that nobody has.
+    fn nowhere() -> *mut u8 {
+        std::ptr::without_provenance_mut(1 << 62)
+    }
+
+    #[test]
+    fn what_is_allocated_while_a_sample_is_taken_is_not_sampled() {
+        set_mem_profile_rate(1);
+        SAMPLING.set(true);
+        due(nowhere(), 8, 8);
+        SAMPLING.set(false);
+        assert_eq!(live::take(nowhere()), None);
+        due(nowhere(), 8, 8);
+        assert_eq!(live::take(nowhere()).map(|sample| (sample.size, sample.weight())), Some((8, 8)));
+    }
+
+    #[test]
+    fn a_sample_stands_for_as_many_as_were_not_picked() {
+        assert_eq!(scale_at(100, 1), 1.0);
+        // An allocation of the mean's size is picked with probability 1 - 1/e.
+        let mean = scale_at(512 * 1024, 512 * 1024);
+        assert!((mean - 1.0 / (1.0 - (-1.0_f64).exp())).abs() < 1e-9, "{mean}");
+        assert!((scale_at(1, 512 * 1024) / (512.0 * 1024.0) - 1.0).abs() < 1e-5);
+        assert!((scale_at(1 << 40, 512 * 1024) - 1.0).abs() < 1e-9);
+        assert!(scale_at(0, 512 * 1024).is_finite());
     }
 }
