@@ -360,3 +360,20 @@ fn recover_makes_a_trace_of_what_a_flight_recorder_left() {
     assert_eq!(trace.counters.iter().map(|counter| counter.name.as_str()).collect::<Vec<_>>(), ["kept"]);
     flight.stop();
 }
+
+#[test]
+fn a_flight_recorder_is_recorded_by_its_url() {
+    let _alone = alone();
+    let here = tempdir().unwrap();
+    let server = kymo::Server::builder().flight(kymo::FlightConfig::default()).serve("127.0.0.1:0").unwrap();
+    kymo::counter!("before", 1);
+    let url = format!("http://{}/debug/pprof/flight", server.address());
+    let done = kymo(here.path(), &["record", &url, "-o", "f.kymo", "--json"]);
+    assert!(done.errors.contains("\"complete\":true"), "{done:?}");
+    let (trace, problems) = load(&std::fs::read(here.path().join("f.kymo")).unwrap()).unwrap();
+    assert_eq!(problems, []);
+    assert!(trace.counters.iter().any(|counter| counter.name == "before"));
+    kymo::record::flight::stop();
+    let off = kymo(here.path(), &["record", &url]);
+    assert!(off.complaint().contains("the flight recorder is not enabled"), "{off:?}");
+}

@@ -7,8 +7,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use kymo::events::Groups;
+use kymo::limits::FLIGHT_PANIC_MS;
 use kymo::model::Trace;
 use kymo::model::load::load;
+use kymo::record::session::{Capture, CaptureOptions};
+use kymo::record::sink::{Offer, Sink};
 use kymo::{FlightConfig, FlightError, FlightRecorder, Saving};
 use tempfile::{TempDir, tempdir};
 use watched::in_child;
@@ -102,7 +106,6 @@ fn a_span_that_lasts_too_long_is_saved_and_one_that_does_not_is_not() {
         let recorder = flight(Saving { long_span: Some(LONG), ..saving(&directory) });
         drop(kymo::span!("short"));
         recorder.snapshot().unwrap();
-        assert!(saved(&directory).is_empty());
         let span = kymo::span!("long");
         std::thread::sleep(LONG + LONG);
         drop(span);
@@ -110,6 +113,7 @@ fn a_span_that_lasts_too_long_is_saved_and_one_that_does_not_is_not() {
         assert!(is_named(&path, "span"), "{path:?}");
         let trace = trace(&path);
         assert!(trace.spans.iter().any(|span| trace.text(span.name) == "long"));
+        assert_eq!(saved(&directory).len(), 1, "the short one was no news");
     });
 }
 
@@ -134,10 +138,11 @@ fn a_wait_inside_a_span_is_saved_and_one_of_a_thread_with_nothing_to_do_is_not()
         };
         wait();
         recorder.snapshot().unwrap();
-        assert!(saved(&directory).is_empty());
         let _work = kymo::span!("work");
         wait();
-        assert!(is_named(&until_saved(&directory), "wait"));
+        let path = until_saved(&directory);
+        assert!(is_named(&path, "wait"));
+        assert!(trace(&path).spans.len() == 1, "it was the second wait, inside the span");
     });
 }
 
@@ -174,5 +179,35 @@ fn a_panic_is_saved_after_the_hook_that_was_there() {
         recorder.stop();
         assert!(std::thread::spawn(|| panic!("planted")).join().is_err());
         assert_eq!(saved(&directory).len(), 1, "stopped, it saves nothing");
+    });
+}
+
+/// Panics when the drain offers it something.
+struct Panics;
+
+impl Sink for Panics {
+    fn offer(&mut self, _sections: Vec<u8>) -> Offer {
+        panic!("planted, while the drain's lock is held")
+    }
+
+    fn finish(&mut self, _sections: Vec<u8>) -> Offer {
+        Offer::Taken
+    }
+}
+
+#[test]
+fn a_panic_inside_kymo_is_not_saved_for_it_may_hold_the_locks_that_a_snapshot_takes() {
+    in_child(|| {
+        let directory = tempdir().unwrap();
+        let recorder = flight(Saving { on_panic: true, ..saving(&directory) });
+        let options =
+            CaptureOptions { groups: Groups::ALL, cpu_hz: 0, sink: Box::new(Panics), resolver: None };
+        let capture = Capture::start(options).unwrap();
+        let begun = Instant::now();
+        kymo::counter!("before", 1);
+        recorder.snapshot().unwrap();
+        assert!(capture.progress().closed);
+        assert!(begun.elapsed() < Duration::from_millis(FLIGHT_PANIC_MS), "nobody waited for it");
+        assert!(saved(&directory).is_empty());
     });
 }

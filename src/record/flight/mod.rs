@@ -8,8 +8,8 @@
 //! # Bounds
 //! [`FlightConfig::max_bytes`] is what the ring takes, from the start on, and never more: events, their sections' heads
 //! and padding. Stacks and strings lie in the recorder's tables, which all captures share and which have bounds of their
-//! own ([`crate::limits`]); full, they answer with the overflow number, and events go on. A snapshot takes a copy of the
-//! ring while it is made.
+//! own ([`crate::limits`]); full, they answer with the overflow number, and events go on. A snapshot takes two
+//! copies of the ring while it is made.
 
 mod file;
 mod ring;
@@ -53,7 +53,7 @@ pub struct FlightConfig {
     pub cpu_hz: u32,
     /// A file that has what it holds, too, so that it outlives a process that is killed: `kymo recover FILE -o OUT`. It
     /// takes `max_bytes` and what names take ([`crate::limits::FLIGHT_WORDS_BYTES`] at most). `%p` stands for the
-    /// process's number; a file that is there is kept as `FILE.previous`.
+    /// process's number; a file that is there is kept as `FILE.previous`, and this one stays when the recorder stops.
     pub file: Option<PathBuf>,
     /// When snapshots are saved to a directory, and which.
     pub saving: Option<Saving>,

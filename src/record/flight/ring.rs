@@ -129,12 +129,9 @@ impl Ring {
         self.complete_from
     }
 
-    /// The sections, one after the other, oldest first.
-    pub(super) fn sections(&self) -> Vec<u8> {
-        let mut sections = Vec::with_capacity(self.held());
-        records(&self.memory, self.oldest, self.end)
-            .for_each(|(_, section)| sections.extend_from_slice(section));
-        sections
+    /// Appends the sections, one after the other, oldest first.
+    pub(super) fn copy_to(&self, out: &mut Vec<u8>) {
+        records(&self.memory, self.oldest, self.end).for_each(|(_, section)| out.extend_from_slice(section));
     }
 }
 

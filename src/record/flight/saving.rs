@@ -31,7 +31,8 @@ pub struct Saving {
     pub most: usize,
     /// The least time between two of them.
     pub every: Duration,
-    /// When the program panics: the hook that is there is called, too. Addresses are named by whoever reads it.
+    /// When the program panics. The hook that is there at the start is called first; one that is set later must call
+    /// ours. Addresses are named by whoever reads the file.
     pub on_panic: bool,
     /// When a poll lasts longer than this.
     pub long_poll: Option<Duration>,

@@ -7,29 +7,36 @@ use super::ring::Ring;
 use crate::clock::{Sync, Timebase};
 use crate::events::{Event, ThreadId};
 use crate::format::file::{File, FileError};
-use crate::format::{End, Header, Module, ThreadInfo, encode};
+use crate::format::{End, Header, MAGIC, Module, ThreadInfo, encode};
 use crate::record::named::{Named, put_stacks, put_strings};
 use crate::record::run::Run;
 use crate::record::session::Resolver;
 use crate::record::{Recorder, recording};
 
+/// More than the schema takes.
+const SCHEMA_ROOM: usize = 8 * 1024;
+
 /// What was held at one moment.
 pub(super) struct Held {
-    /// Sections of events, of what live tables tell, and of threads that have ended.
-    pub(super) sections: Vec<u8>,
+    /// A file without header: the schema, then sections of events, of what live tables tell, and of threads that have
+    /// ended.
+    file: Vec<u8>,
     /// The window, in ticks.
-    pub(super) start_ticks: u64,
-    pub(super) end_ticks: u64,
+    start_ticks: u64,
+    end_ticks: u64,
     /// The threads that live.
-    pub(super) living: Vec<ThreadInfo>,
+    living: Vec<ThreadInfo>,
 }
 
 impl Held {
     /// Copies what the ring has, and adds what live tables tell.
     pub(super) fn copy(ring: &Ring, live: &[u8], end_ticks: u64, living: Vec<ThreadInfo>) -> Held {
-        let mut sections = ring.sections();
-        sections.extend_from_slice(live);
-        Held { sections, start_ticks: ring.complete_from(), end_ticks, living }
+        let mut file = Vec::with_capacity(ring.held() + live.len() + SCHEMA_ROOM);
+        encode::magic(&mut file);
+        encode::schema(&mut file);
+        ring.copy_to(&mut file);
+        file.extend_from_slice(live);
+        Held { file, start_ticks: ring.complete_from(), end_ticks, living }
     }
 
     /// As a trace. Naming addresses may take a second.
@@ -42,17 +49,12 @@ impl Held {
         recorder: &Recorder,
         resolver: Option<Resolver>,
     ) -> Result<Vec<u8>, FileError> {
-        let mut front = Vec::new();
-        encode::magic(&mut front);
-        encode::schema(&mut front);
-        front.extend_from_slice(&self.sections);
-        let file = File::parse(&front)?;
+        let file = File::parse(&self.file)?;
         let told = Told::by(&file);
-        let mut out = Vec::with_capacity(front.len() + front.len() / 8);
+        let mut out = Vec::with_capacity(self.file.len() + self.file.len() / 8);
         encode::magic(&mut out);
         encode::header(&mut out, &header(&file, begun, self.start_ticks));
-        encode::schema(&mut out);
-        out.extend_from_slice(&self.sections);
+        out.extend_from_slice(&self.file[MAGIC.len()..]);
         self.put_tables(&mut out, told, &file, recorder, resolver);
         Ok(out)
     }
