@@ -43,6 +43,10 @@ pub const PEER_BYTES: usize = 128;
 /// Labels that a thread or a task has at the same time. More: they are left out.
 pub const LABELS: usize = 16;
 
+/// Descriptors that are named at a capture's end, a few microseconds each. More: those that were opened before the
+/// capture stay numbers.
+pub const NAMED_DESCRIPTORS: usize = 4096;
+
 /// Counters of threads that wait for pthread locks, by address. Two addresses may share one: then an unlock is told as
 /// a wake though only the other lock was waited for, which no analysis pairs with a wait.
 pub const WAIT_COUNTERS: usize = 1024;

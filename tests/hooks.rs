@@ -22,6 +22,7 @@ use std::ptr::null_mut;
 use calls::{Fixture, READ_ONLY, ROOM, TABLE, errno};
 use kymo::events::{Call, Event, Group, Groups};
 use kymo::model::Trace;
+use kymo::model::descriptors::Descriptors;
 use recorded::{record_unnamed as record, this_thread};
 
 /// Calls of this thread: which, on what, with what result.
@@ -192,6 +193,33 @@ fn descriptors_get_names() {
     for name in expected {
         assert!(names.contains(&name), "{name}: {names:?}");
     }
+}
+
+#[test]
+fn descriptors_from_before_the_capture_have_names_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("orders.json");
+    let mut file = std::fs::File::create(&path).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let (out, mut into) = std::io::pipe().unwrap();
+    let (_accepted, trace) = record(|| {
+        file.write_all(b"[]").unwrap();
+        client.write_all(b"x").unwrap();
+        into.write_all(b"y").unwrap();
+        listener.accept().unwrap()
+    });
+    let descriptors = Descriptors::new(&trace);
+    let name_on = |fd: i32| {
+        let call = trace.calls.iter().find(|call| call.fd.0 == fd).unwrap();
+        descriptors.name_of(&trace, call).unwrap_or("none").to_owned()
+    };
+    let address = listener.local_addr().unwrap();
+    assert_eq!(name_on(file.as_raw_fd()), path.to_str().unwrap());
+    assert_eq!(name_on(client.as_raw_fd()), format!("tcp {address}"));
+    assert_eq!(name_on(into.as_raw_fd()), "pipe");
+    assert_eq!(name_on(listener.as_raw_fd()), format!("tcp {address}, bound"));
+    drop(out);
 }
 
 #[test]

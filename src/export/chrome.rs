@@ -142,9 +142,14 @@ impl<'a> Export<'a, '_> {
                 event.open(poll.time.open).done();
             }
             Row::Call(call) => {
+                let name = self.labels.descriptor(self.trace, call);
                 let event = self.slice("syscall", call.call.word(), tid, row);
                 let event = match descriptor(call.fd) {
                     Some(fd) => event.arg_number("fd", i64::from(fd)),
+                    None => event,
+                };
+                let event = match name {
+                    Some(name) => event.arg("descriptor", name),
                     None => event,
                 };
                 event.arg_number("result", call.result).open(call.time.open).done();

@@ -1,9 +1,10 @@
-//! What threads, tasks and waits are called where people read it: never nothing.
+//! What threads, tasks, waits and descriptors are called where people read it: never nothing.
 
 use crate::analysis::contention::holders;
 use crate::analysis::waiting::of_waits;
+use crate::model::descriptors::Descriptors;
 use crate::model::machinery::LockKind;
-use crate::model::{Task, Thread, Trace};
+use crate::model::{CallSpan, Task, Thread, Trace};
 
 /// The words for a trace's threads, tasks and waits, by their index.
 #[derive(Debug)]
@@ -12,6 +13,7 @@ pub(super) struct Labels {
     tasks: Vec<String>,
     waits: Vec<LockKind>,
     holders: Vec<Option<u32>>,
+    descriptors: Descriptors,
 }
 
 impl Labels {
@@ -21,6 +23,7 @@ impl Labels {
             tasks: trace.tasks.iter().map(task).collect(),
             waits: of_waits(trace),
             holders: holders(trace),
+            descriptors: Descriptors::new(trace),
         }
     }
 
@@ -37,6 +40,11 @@ impl Labels {
     pub(super) fn holder(&self, wait: usize) -> Option<&str> {
         let holder = self.holders.get(wait).copied().flatten().filter(|_| self.waiting(wait).is_lock())?;
         Some(self.thread(holder))
+    }
+
+    /// What a call's descriptor stood for.
+    pub(super) fn descriptor<'t>(&self, trace: &'t Trace, call: &CallSpan) -> Option<&'t str> {
+        self.descriptors.name_of(trace, call)
     }
 
     pub(super) fn task(&self, index: u32) -> &str {

@@ -8,6 +8,7 @@
 //! Does not know HTTP, files' paths or a running session.
 
 pub mod check;
+pub mod descriptors;
 mod gaps;
 mod ids;
 mod image;

@@ -5,7 +5,8 @@
 //! Text is put together on the stack: a hook must not allocate. There may be any number of names, so they take only
 //! what room the table of strings can spare.
 //!
-//! Does not name descriptors from before the capture.
+//! What is open at a capture's end is named then, from `/proc/self/fd`, on the thread that ends it: so those from before
+//! it have names too, but for those that were closed meanwhile.
 
 #![allow(unsafe_code, reason = "reads paths and addresses that C functions were given")]
 
@@ -16,8 +17,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use libc::{sockaddr, socklen_t};
 
 use crate::events::{Fd, FdName};
-use crate::limits::PEER_BYTES;
+use crate::limits::{NAMED_DESCRIPTORS, PEER_BYTES};
 use crate::record;
+use crate::record::switches::Collector;
 
 /// A descriptor was opened, if `outcome` is one: its path, as the program gave it.
 pub(super) fn opened(outcome: i64, path: *const c_char) {
@@ -34,11 +36,8 @@ pub(super) fn accepted(outcome: i64) {
         return;
     }
     let mut bytes = [0; size_of::<libc::sockaddr_storage>()];
-    let mut length = bytes.len() as socklen_t;
-    // SAFETY: the buffer is live and as long as is said.
-    let failed = unsafe { libc::getpeername(outcome as c_int, bytes.as_mut_ptr().cast(), &mut length) };
-    if failed == 0 {
-        tell_peer(outcome as c_int, "tcp", &bytes[..bytes.len().min(length as usize)]);
+    if let Some(length) = address_by(libc::getpeername, outcome as c_int, &mut bytes) {
+        tell_peer(outcome as c_int, "tcp", &bytes[..length]);
     }
 }
 
@@ -63,6 +62,56 @@ fn protocol(fd: c_int) -> &'static str {
         libc::SOCK_DGRAM if failed == 0 => "udp",
         _ => "tcp",
     }
+}
+
+/// Names everything that is open. For a capture's end.
+pub(super) fn tell_open(collector: &mut Collector<'_>) {
+    let Ok(descriptors) = std::fs::read_dir("/proc/self/fd") else { return };
+    let now = collector.now();
+    for entry in descriptors.flatten().take(NAMED_DESCRIPTORS) {
+        let Some(fd) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(link) = std::fs::read_link(entry.path()) else { continue };
+        let (mut text, link) = (Text::default(), link.to_string_lossy());
+        let name = name_by_link(&mut text, fd, &link);
+        collector.emit(0, now, FdName { fd: Fd(fd), name: record::spare_string(name) });
+    }
+}
+
+/// What the kernel's link says, or for a socket its peer; a path as it is, the rest in a word: `pipe`, `eventpoll`.
+fn name_by_link<'a>(text: &'a mut Text, fd: c_int, link: &'a str) -> &'a str {
+    if link.starts_with('/') {
+        return link;
+    }
+    if link.starts_with("socket:") {
+        write_socket(text, fd);
+        return text.as_str();
+    }
+    let kind = link.strip_prefix("anon_inode:").unwrap_or(link);
+    let kind = kind.strip_prefix('[').unwrap_or(kind);
+    kind.split([':', ']']).next().unwrap_or_default()
+}
+
+/// A socket's peer; if it has none, where it is bound.
+fn write_socket(text: &mut Text, fd: c_int) {
+    let mut bytes = [0; size_of::<libc::sockaddr_storage>()];
+    let peer = address_by(libc::getpeername, fd, &mut bytes);
+    let own = peer.is_none();
+    let Some(length) = peer.or_else(|| address_by(libc::getsockname, fd, &mut bytes)) else { return };
+    // Text cuts what does not fit.
+    let _ = write_peer(text, protocol(fd), &bytes[..length]);
+    if own && text.len > 0 {
+        let _ = text.write_str(", bound");
+    }
+}
+
+type AddressOf = unsafe extern "C" fn(c_int, *mut sockaddr, *mut socklen_t) -> c_int;
+
+/// How long an address of a socket is, once it is there.
+fn address_by(function: AddressOf, fd: c_int, bytes: &mut [u8]) -> Option<usize> {
+    let mut length = bytes.len() as socklen_t;
+    // SAFETY: the buffer is live and as long as is said.
+    let failed = unsafe { function(fd, bytes.as_mut_ptr().cast(), &mut length) };
+    (failed == 0).then_some(bytes.len().min(length as usize))
 }
 
 fn tell_peer(fd: c_int, protocol: &str, address: &[u8]) {

@@ -323,6 +323,7 @@ extern "C" fn init() {
         real.look_up();
     }
     record::reserve();
+    record::switches::on_end(super::descriptors::tell_open);
     crate::status::set("hooks", "on: libc calls by symbol");
 }
 

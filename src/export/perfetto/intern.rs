@@ -57,6 +57,7 @@ words! {
         Address = "address",
         Holder = "holder",
         Fd = "fd",
+        Descriptor = "descriptor",
         Result = "result",
         Woken = "woken",
         Count = "count",

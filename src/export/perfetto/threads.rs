@@ -198,6 +198,9 @@ impl To<'_, '_, '_, '_> {
         if let Some(fd) = descriptor(call.fd) {
             args.push(Arg::Fd, Value::Number(i64::from(fd)));
         }
+        if let Some(name) = self.export.labels.descriptor(self.export.trace, call) {
+            args.push(Arg::Descriptor, Value::Text(self.export.dictionary.text(name)));
+        }
         args.push(Arg::Result, Value::Number(call.result));
         args.open(call.time.open);
         let event = TrackEvent::new(Type::Begin, Category::Syscall, names.calls[call.call as usize]);

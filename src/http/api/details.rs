@@ -273,7 +273,14 @@ fn describe_call(loaded: &Loaded, index: u32) -> (String, Vec<Fact>) {
     let mut facts =
         vec![link("thread", texts::thread(trace, call.thread), RowKey::Thread(call.thread), call.time.begin)];
     if call.fd.0 >= 0 {
-        facts.push(text("descriptor", call.fd.0.to_string()));
+        let name = loaded.descriptors.name_of(trace, call);
+        facts.push(text(
+            "descriptor",
+            match name {
+                Some(name) => format!("{} ({name})", call.fd.0),
+                None => call.fd.0.to_string(),
+            },
+        ));
     }
     let result = if call.result < 0 { format!("error {}", -call.result) } else { call.result.to_string() };
     facts.push(text("result", result));

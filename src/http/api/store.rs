@@ -13,6 +13,7 @@ use crate::analysis::rows::{RowKey, Rows};
 use crate::analysis::tiles::Row;
 use crate::format::file::FileError;
 use crate::limits::{ROW_INDEX_BYTES, VIEWED_NS, VIEWED_TRACES};
+use crate::model::descriptors::Descriptors;
 use crate::model::{ThreadIndex, Trace, load};
 
 /// Why a trace can't be shown.
@@ -41,6 +42,8 @@ pub struct Loaded {
     pub rows: Rows,
     /// Who woke whom.
     pub links: Links,
+    /// What its descriptors stood for.
+    pub(super) descriptors: Descriptors,
     /// What its locks are called.
     pub(super) locks: Vec<LockText>,
     /// The thread that is blamed for most of each wait.
@@ -67,7 +70,8 @@ impl Loaded {
         }
         let (rows, links) = (Rows::of(&trace), Links::of(&trace));
         let (locks, holders) = (texts::locks(&trace, &rows), contention::holders(&trace));
-        Ok(Loaded { id, name, trace, problems, rows, links, locks, holders, indexes: Mutex::default() })
+        let (descriptors, indexes) = (Descriptors::new(&trace), Mutex::default());
+        Ok(Loaded { id, name, trace, problems, rows, links, locks, holders, descriptors, indexes })
     }
 
     /// A row with its index; `None` if the trace has no such row.
