@@ -208,6 +208,8 @@ names! {
         Join = "join",
         /// `sem_wait` and its family.
         Semaphore = "semaphore",
+        /// `pthread_barrier_wait`.
+        PthreadBarrier = "pthread_barrier",
     }
     /// How a wait ended.
     WaitOutcome {

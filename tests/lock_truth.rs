@@ -94,6 +94,13 @@ fn tasks_wait_as_long_as_their_clocks_say_and_for_what_they_do() {
 }
 
 #[test]
+fn each_of_several_parking_lot_locks_has_its_own_holder() {
+    watched::in_child(|| {
+        threads::nested_holders_are_told_apart();
+    });
+}
+
+#[test]
 fn each_of_several_async_locks_has_its_own_holder() {
     watched::in_child(|| {
         tasks::nested_holders_are_told_apart();

@@ -8,7 +8,7 @@
 //! A thread's wait that lasted less than the header's threshold has a stack with the probability duration / threshold;
 //! then it stands for threshold / duration waits, and without one for none: so sums stay unbiased.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 
 use super::convoy::{Convoy, Link, Whose, Woken};
@@ -305,11 +305,19 @@ struct Handed {
     convoy: Convoy<ThreadIndex>,
 }
 
+/// The stacks of waits for locks that don't show themselves.
+fn stacks_of_handed_on(trace: &Trace) -> HashSet<StackId> {
+    let stacks: HashSet<StackId> = trace.waits.iter().map(|wait| wait.stack).collect();
+    stacks.into_iter().filter(|&stack| waiting::is_handed_on(&trace.stacks, stack)).collect()
+}
+
 fn handed_by_threads(trace: &Trace, wakes: &HashMap<u64, Vec<u32>>) -> Handed {
     let mut links = HashMap::new();
-    let mut in_order = Vec::new();
+    let (mut in_order, mut queued) = (Vec::new(), Vec::new());
+    let handed_on = stacks_of_handed_on(trace);
+    let before = Moments::of(trace, &handed_on);
     for (index, wait) in trace.waits.iter().enumerate() {
-        if !waiting::is_handed_on(&trace.stacks, wait.stack) {
+        if !handed_on.contains(&wait.stack) {
             continue;
         }
         let last = wakes.get(&wait.addr).and_then(|wakes| {
@@ -321,12 +329,54 @@ fn handed_by_threads(trace: &Trace, wakes: &HashMap<u64, Vec<u32>>) -> Handed {
             Woken { at: woke.at, by: Some(woke.thread), wake }
         });
         let (begin, end) = (wait.time.begin, wait.time.end);
-        let link = Link { number: index as u32, begin, end, on: end, woken };
+        let link = Link { number: queued.len() as u32, begin, end, on: end, woken };
+        let released = woken.map(|woken| trace.wakes[woken.wake as usize].stack);
+        let told = waiting::of_wait(&trace.stacks, wait.kind, wait.stack);
+        queued.push(Queued {
+            waiting: told,
+            waits_at: trace.stacks.user_address(wait.stack),
+            // Its mutex lets on whoever has queued first; its other locks may not.
+            released_at: released
+                .filter(|_| told == LockKind::Mutex)
+                .map(|stack| trace.stacks.user_address(stack)),
+            after: before.latest(wait.thread, begin),
+            by: begin,
+            granted: woken.map_or(end, |woken| woken.at),
+        });
         links.insert(index as u32, link);
         // A thread's waits come one after the other, so by begin is by end.
         in_order.push((wait.thread, link));
     }
-    Handed { links, convoy: Convoy::new(in_order.into_iter(), Queues::default()) }
+    Handed { links, convoy: Convoy::new(in_order.into_iter(), Queues::new(queued)) }
+}
+
+/// When threads that wait for locks that don't show themselves did something that was recorded.
+struct Moments {
+    /// Ascending, by thread.
+    of: HashMap<ThreadIndex, Vec<Ns>>,
+}
+
+impl Moments {
+    fn of(trace: &Trace, handed_on: &HashSet<StackId>) -> Moments {
+        let handed = trace.waits.iter().filter(|wait| handed_on.contains(&wait.stack));
+        let mut of: HashMap<ThreadIndex, Vec<Ns>> = handed.map(|wait| (wait.thread, Vec::new())).collect();
+        let waits = trace.waits.iter().map(|wait| (wait.thread, wait.time.end));
+        let wakes = trace.wakes.iter().map(|wake| (wake.thread, wake.at));
+        let calls = trace.calls.iter().map(|call| (call.thread, call.time.end));
+        for (thread, at) in waits.chain(wakes).chain(calls) {
+            if let Some(moments) = of.get_mut(&thread) {
+                moments.push(at);
+            }
+        }
+        of.values_mut().for_each(|moments| moments.sort_unstable());
+        Moments { of }
+    }
+
+    /// The latest one of a thread before `at`; 0 if there is none.
+    fn latest(&self, thread: ThreadIndex, at: Ns) -> Ns {
+        let moments = self.of.get(&thread).map_or(&[][..], Vec::as_slice);
+        moments[..moments.partition_point(|&moment| moment < at)].last().copied().unwrap_or(0)
+    }
 }
 
 /// The thread that is blamed for most of each wait, by index of the wait.
@@ -422,6 +472,7 @@ fn queued(trace: &Trace, waits: &[TaskWait]) -> Vec<Queued> {
         let release = wait.link.woken.map(|woken| trace.task_wakes[woken.wake as usize].stack);
         let release = release.filter(|&stack| waiting::is_fair_release(&trace.stacks, stack));
         Queued {
+            waiting: wait.waiting,
             waits_at: trace.stacks.user_address(stack),
             released_at: release.map(|stack| trace.stacks.user_address(stack)),
             after: begins.get(&(task, time.begin)).copied().unwrap_or(0),

@@ -1,10 +1,10 @@
-//! Which waits of tasks may be for the same lock.
+//! Which waits may be for the same lock, where the lock does not show: of tasks, and of threads in parking_lot.
 //!
-//! An await stack shows a line, not a lock. But whoever is let on by a release has waited for what was released: so a
+//! Their stacks show a line, not a lock. But whoever is let on by a release has waited for what was released: so a
 //! wake connects the line that waits with the line that releases, and lines that are connected are a family: one lock,
-//! or several that the same code works on. And tokio's locks are fair: of one lock, whoever queues first goes on first.
-//! Where somebody queued later and went on earlier, the two waited for different locks; and if they are of two
-//! families, these are of different locks altogether.
+//! or several that the same code works on. And tokio's locks are fair, and parking_lot's mutex is to those that sleep:
+//! of one lock, whoever queues first goes on first. Where somebody queued later and went on earlier, the two waited for
+//! different locks; and if they are of two families, these are of different locks altogether.
 //!
 //! What nothing tells apart is taken for one lock.
 
@@ -12,10 +12,13 @@ use std::collections::{HashMap, HashSet};
 
 use crate::limits::LOCK_FAMILIES;
 use crate::model::Ns;
+use crate::model::machinery::LockKind;
 
-/// A task that waited.
+/// A task or a thread that waited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Queued {
+    /// For what.
+    pub waiting: LockKind,
     /// The line that waits, whatever tells it.
     pub waits_at: u64,
     /// The line that let it on, if that was a release of a fair lock.
@@ -29,6 +32,11 @@ pub struct Queued {
 }
 
 impl Queued {
+    /// Whether they are for locks of two kinds. A wait for a condition ends with a mutex.
+    fn is_of_another_kind(&self, other: &Queued) -> bool {
+        self.waiting.is_lock() && other.waiting.is_lock() && self.waiting != other.waiting
+    }
+
     /// Whether it had queued before another one, and was let on after that.
     fn was_overtaken_by(&self, other: &Queued) -> bool {
         self.by < other.after && other.granted < self.granted
@@ -59,7 +67,7 @@ impl Queues {
         let (Some((a, of_a)), Some((b, of_b))) = (known(a), known(b)) else { return true };
         let fair = a.released_at.is_some() && b.released_at.is_some();
         let overtaken = fair && (a.was_overtaken_by(b) || b.was_overtaken_by(a));
-        !overtaken && !self.apart.contains(&(of_a.min(of_b), of_a.max(of_b)))
+        !overtaken && !a.is_of_another_kind(b) && !self.apart.contains(&(of_a.min(of_b), of_a.max(of_b)))
     }
 }
 
@@ -150,7 +158,14 @@ mod tests {
 
     /// Waits at a line, is let on by another; queues at once.
     fn wait(waits_at: u64, released_at: u64, by: Ns, granted: Ns) -> Queued {
-        Queued { waits_at, released_at: Some(released_at), after: by - 1, by, granted }
+        Queued {
+            waiting: LockKind::Mutex,
+            waits_at,
+            released_at: Some(released_at),
+            after: by - 1,
+            by,
+            granted,
+        }
     }
 
     #[test]

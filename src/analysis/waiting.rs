@@ -15,7 +15,7 @@ pub fn of_wait(stacks: &Stacks, kind: WaitKind, stack: StackId) -> LockKind {
         WaitKind::Unknown | WaitKind::Futex => LockKind::Unknown,
         WaitKind::PthreadMutex => LockKind::Mutex,
         WaitKind::PthreadRead | WaitKind::PthreadWrite => LockKind::RwLock,
-        WaitKind::PthreadCond => LockKind::Condvar,
+        WaitKind::PthreadCond | WaitKind::PthreadBarrier => LockKind::Condvar,
         WaitKind::Join => LockKind::Join,
         WaitKind::Semaphore => LockKind::Semaphore,
     };

@@ -46,26 +46,34 @@ const KYMO: &str = "kymo";
 const OWN: [&str; 6] = ["record", "sources", "unwind", "clock", "events", "wire"];
 
 /// Functions of the C library that wait or wake and are no [`Call`]; what they call begins with two underscores.
-const C: [&str; 25] = [
+const C: [&str; 33] = [
     "futex_wait",
     "futex_wake",
     "madvise",
     "mmap",
     "mremap",
     "munmap",
+    "pthread_barrier_wait",
+    "pthread_clockjoin_np",
     "pthread_cond_broadcast",
-    "pthread_cond_signal",
     "pthread_cond_clockwait",
+    "pthread_cond_signal",
     "pthread_cond_timedwait",
     "pthread_cond_wait",
     "pthread_create",
     "pthread_join",
+    "pthread_mutex_clocklock",
     "pthread_mutex_lock",
     "pthread_mutex_timedlock",
     "pthread_mutex_unlock",
+    "pthread_rwlock_clockrdlock",
+    "pthread_rwlock_clockwrlock",
     "pthread_rwlock_rdlock",
+    "pthread_rwlock_timedrdlock",
+    "pthread_rwlock_timedwrlock",
     "pthread_rwlock_unlock",
     "pthread_rwlock_wrlock",
+    "pthread_timedjoin_np",
     "sem_clockwait",
     "sem_post",
     "sem_timedwait",
@@ -250,7 +258,10 @@ const SAYS: [(&str, LockKind); 79] = [
 ];
 
 /// What a C function says, by the beginning of its name.
-const C_SAYS: [(&str, LockKind); 5] = [
+const C_SAYS: [(&str, LockKind); 8] = [
+    ("pthread_barrier", LockKind::Condvar),
+    ("pthread_timedjoin", LockKind::Join),
+    ("pthread_clockjoin", LockKind::Join),
     ("pthread_mutex", LockKind::Mutex),
     ("pthread_rwlock", LockKind::RwLock),
     ("pthread_cond", LockKind::Condvar),

@@ -78,7 +78,7 @@ fn wait_state(wait: &Wait, told: &mut Told<'_>) -> Option<State> {
         WaitKind::PthreadMutex | WaitKind::PthreadRead | WaitKind::PthreadWrite | WaitKind::Semaphore => {
             Some(State::Blocked)
         }
-        WaitKind::PthreadCond => told.state(wait.stack).or(Some(State::Waiting)),
+        WaitKind::PthreadCond | WaitKind::PthreadBarrier => told.state(wait.stack).or(Some(State::Waiting)),
         WaitKind::Join => Some(State::Waiting),
         WaitKind::Futex | WaitKind::Unknown => told.state(wait.stack),
     }

@@ -14,7 +14,10 @@
 use std::ffi::{c_int, c_long, c_uint, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use libc::{clockid_t, pthread_cond_t, pthread_mutex_t, pthread_rwlock_t, pthread_t, sem_t, timespec};
+use libc::{
+    clockid_t, pthread_barrier_t, pthread_cond_t, pthread_mutex_t, pthread_rwlock_t, pthread_t, sem_t,
+    timespec,
+};
 
 use super::cancel::cancellable;
 use super::contention;
@@ -237,6 +240,18 @@ waits! {
     /// pthread_rwlock_wrlock(3)
     fn pthread_rwlock_wrlock(lock: *mut pthread_rwlock_t)
         |real| tried(&TRY_WRITE, lock, || waited_counted(WaitKind::PthreadWrite, lock, real));
+    /// pthread_rwlock_timedrdlock(3)
+    fn pthread_rwlock_timedrdlock(lock: *mut pthread_rwlock_t, until: *const timespec)
+        |real| tried(&TRY_READ, lock, || waited_counted(WaitKind::PthreadRead, lock, real));
+    /// pthread_rwlock_timedwrlock(3)
+    fn pthread_rwlock_timedwrlock(lock: *mut pthread_rwlock_t, until: *const timespec)
+        |real| tried(&TRY_WRITE, lock, || waited_counted(WaitKind::PthreadWrite, lock, real));
+    /// pthread_rwlock_clockrdlock(3)
+    fn pthread_rwlock_clockrdlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec)
+        |real| tried(&TRY_READ, lock, || waited_counted(WaitKind::PthreadRead, lock, real));
+    /// pthread_rwlock_clockwrlock(3)
+    fn pthread_rwlock_clockwrlock(lock: *mut pthread_rwlock_t, clock: clockid_t, until: *const timespec)
+        |real| tried(&TRY_WRITE, lock, || waited_counted(WaitKind::PthreadWrite, lock, real));
     /// pthread_rwlock_unlock(3)
     fn pthread_rwlock_unlock(lock: *mut pthread_rwlock_t) |real| wakes(lock, u32::MAX, real);
 
@@ -245,11 +260,24 @@ waits! {
     /// sem_timedwait(3)
     fn sem_timedwait(semaphore: *mut sem_t, until: *const timespec)
         |real| waited_for_semaphore(semaphore, real);
+    /// sem_clockwait(3)
+    fn sem_clockwait(semaphore: *mut sem_t, clock: clockid_t, until: *const timespec)
+        |real| waited_for_semaphore(semaphore, real);
     /// sem_post(3)
     fn sem_post(semaphore: *mut sem_t) |real| wakes(semaphore, 1, real);
 
+    /// pthread_barrier_wait(3)
+    fn pthread_barrier_wait(barrier: *mut pthread_barrier_t) |real| waited_at_barrier(barrier, real);
+
     /// pthread_join(3)
     fn pthread_join(thread: pthread_t, result: *mut *mut c_void)
+        |real| waited_cancellably(WaitKind::Join, thread as usize, real, |error, _| error);
+    /// pthread_timedjoin_np(3)
+    fn pthread_timedjoin_np(thread: pthread_t, result: *mut *mut c_void, until: *const timespec)
+        |real| waited_cancellably(WaitKind::Join, thread as usize, real, |error, _| error);
+    /// pthread_clockjoin_np(3)
+    fn pthread_clockjoin_np(thread: pthread_t, result: *mut *mut c_void, clock: clockid_t,
+        until: *const timespec)
         |real| waited_cancellably(WaitKind::Join, thread as usize, real, |error, _| error);
 }
 
@@ -278,6 +306,13 @@ fn waited_for_condition(
     // It lets the mutex go inside, where no hook sees it.
     wakes(mutex, 1, || 0);
     counted(cond, || waited_cancellably(WaitKind::PthreadCond, cond.addr(), real, |error, _| error))
+}
+
+/// Each that comes tells those who wait already; the last one to come lets them on, and only its wake ends their waits.
+fn waited_at_barrier(barrier: *mut pthread_barrier_t, real: impl FnOnce() -> c_int) -> c_int {
+    wakes(barrier, u32::MAX, || 0);
+    let error = |result, _| if result == libc::PTHREAD_BARRIER_SERIAL_THREAD { 0 } else { result };
+    counted(barrier, || waited(WaitKind::PthreadBarrier, barrier.addr(), real, error))
 }
 
 /// sem_trywait(3) says by errno that there is none; if waiting then succeeds, errno is as it was.

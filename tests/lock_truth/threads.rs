@@ -1,12 +1,13 @@
 //! Locks and channels that threads wait for: each a module with `wait`, `end` and what they share.
 
 use std::cell::UnsafeCell;
+use std::collections::HashSet;
 use std::ffi::c_int;
 use std::sync::{Barrier, mpsc};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kymo::analysis::links::Links;
-use kymo::analysis::waiting;
+use kymo::analysis::{contention, waiting};
 use kymo::model::Trace;
 use kymo::model::machinery::LockKind;
 
@@ -131,6 +132,9 @@ pairs! {
     pthread_condvar(it: Condition = Condition::new()) => Condvar, Waker;
         wait it.wait();
         end |let_wait| { let_wait(); it.set(); };
+    pthread_barrier(it: C<libc::pthread_barrier_t> = barrier()) => Condvar, Waker;
+        wait it.come();
+        end |let_wait| { let_wait(); it.come(); };
     c_semaphore(it: C<libc::sem_t> = semaphore()) => Semaphore, Waker;
         wait it.call(libc::sem_wait);
         end |let_wait| { let_wait(); it.call(libc::sem_post); };
@@ -208,6 +212,23 @@ impl<T> C<T> {
         // SAFETY: the object is initialised and used as its functions want it: see the rows.
         assert_eq!(unsafe { function(self.0.get()) }, 0);
     }
+}
+
+impl C<libc::pthread_barrier_t> {
+    #[inline(always)]
+    fn come(&self) {
+        // SAFETY: an initialised barrier, for two threads.
+        let one_of_them = unsafe { libc::pthread_barrier_wait(self.0.get()) };
+        assert!([0, libc::PTHREAD_BARRIER_SERIAL_THREAD].contains(&one_of_them));
+    }
+}
+
+fn barrier() -> C<libc::pthread_barrier_t> {
+    // SAFETY: zero bytes are room for a barrier, which pthread_barrier_init then makes one.
+    let barrier: C<libc::pthread_barrier_t> = C::new(unsafe { std::mem::zeroed() });
+    // SAFETY: live memory; it has no waiters yet, so it may move.
+    assert_eq!(unsafe { libc::pthread_barrier_init(barrier.0.get(), std::ptr::null(), 2) }, 0);
+    barrier
 }
 
 fn semaphore() -> C<libc::sem_t> {
@@ -304,4 +325,68 @@ fn is_told_truly(planted: &Planted, trace: &Trace, links: &Links) {
         Ends::Waker => assert!(planted.passes(trace, woken_at.unwrap(), "end"), "{}", planted.path),
         Ends::Kernel => assert_eq!(woken_at, None, "{}", planted.path),
     }
+}
+
+/// How often the threads with two locks go round.
+const ROUNDS: u32 = 6;
+
+const SLOW: Duration = Duration::from_millis(60);
+
+type Lock = parking_lot::Mutex<u32>;
+
+/// Holds the outer lock while it waits for the inner one.
+#[inline(never)]
+fn holds_outer(outer: &Lock, inner: &Lock) {
+    for _ in 0..ROUNDS {
+        let mut outer = outer.lock();
+        std::thread::sleep(SLOW / 4);
+        *inner.lock() += 1;
+        *outer += 1;
+        parking_lot::MutexGuard::unlock_fair(outer);
+    }
+}
+
+/// Holds the inner lock for long.
+#[inline(never)]
+fn holds_inner(inner: &Lock) {
+    for _ in 0..2 * ROUNDS {
+        let mut inner = inner.lock();
+        std::thread::sleep(SLOW);
+        *inner += 1;
+        parking_lot::MutexGuard::unlock_fair(inner);
+    }
+}
+
+/// Needs the outer lock for next to nothing.
+#[inline(never)]
+fn wants_outer(outer: &Lock) {
+    for _ in 0..ROUNDS {
+        *outer.lock() += 1;
+    }
+}
+
+/// Whoever waits for the outer lock waits for the one that holds it, whatever that one waits for meanwhile.
+pub(crate) fn nested_holders_are_told_apart() {
+    let (outer, inner) = (Lock::new(0), Lock::new(0));
+    let ((), trace) = record(|| {
+        std::thread::scope(|scope| {
+            scope.spawn(|| holds_inner(&inner));
+            scope.spawn(|| holds_outer(&outer, &inner));
+            scope.spawn(|| wants_outer(&outer));
+            scope.spawn(|| wants_outer(&outer));
+        });
+    });
+    let passes = |stack, function| {
+        crate::recorded::functions(&trace, stack).iter().any(|name| name.contains(function))
+    };
+    // Each thread sleeps on an address of its own.
+    let waits = trace.waits.iter().filter(|wait| passes(wait.stack, "wants_outer"));
+    let of_wants: HashSet<u64> = waits.map(|wait| wait.addr).collect();
+    let (mut right, mut all) = (0.0, 0.0);
+    for blame in contention::held(&trace).iter().filter(|blame| of_wants.contains(&blame.addr)) {
+        all += blame.share.delay_ns;
+        right += if passes(blame.stack, "holds_inner") { 0.0 } else { blame.share.delay_ns };
+    }
+    println!("truth nested threads {:.4}", right / all);
+    assert!(all > 0.0 && right / all > 0.98, "{right} of {all} ns");
 }
