@@ -684,13 +684,13 @@ events! {
     28 MemoryUnmap Memory { addr: Addr, length: Bytes }
     /// Memory is given back to the system but stays mapped.
     29 MemoryRelease Memory { addr: Addr, length: Bytes }
-    /// The kernel puts this thread on a CPU.
+    /// This thread is on a CPU, from now on or (where a capture begins or ends) still.
     30 SwitchIn Sched { cpu: Count }
-    /// The kernel takes it off; `preempted` is 1 when it would have gone on.
+    /// It is off the CPU; `preempted` is 1 when it would have gone on.
     31 SwitchOut Sched { cpu: Count, preempted: Count }
     /// The kernel makes a thread runnable on behalf of this one.
     32 SchedWaking Sched { thread: ThreadId, cpu: Count }
-    /// This thread's totals so far, where single switches can't be had.
+    /// This thread's totals so far, by the kernel's account: told at both ends of a capture and at the thread's own.
     33 SchedTotals Sched { running: Nanos, runnable: Nanos, preemptions: Count }
     /// A CPU sample of this thread, or of the task that it polls; `weight` is the CPU time it stands for.
     34 CpuSample Cpu { stack: StackId, weight: Nanos, cpu: Count, task: TaskId }
@@ -724,6 +724,8 @@ events! {
     48 LabelNumber Label { key: StrId, number: Value, unit: StrId, task: TaskId }
     /// Threads that a stack has created since the process first counted them; those that were there then have no stack.
     49 ThreadsCreated Thread { stack: StackId, threads: Count }
+    /// So many of this thread's switches, since the latest one that is here, are missing: the kernel's ring was full.
+    50 SwitchGap Sched { count: Count }
 }
 
 /// Arguments of the longest event.
@@ -773,7 +775,7 @@ mod tests {
             }
             visited += 1;
         }
-        assert_eq!(visited, 49);
+        assert_eq!(visited, 50);
     }
 
     #[test]

@@ -137,6 +137,28 @@ pub const HEAP_STEP_NS: u64 = 10_000_000;
 
 /// Bytes by which the heap, as samples tell, grows or shrinks until its counters are told before their time.
 pub const HEAP_STEP_BYTES: u64 = 4 * 1024 * 1024;
+/// Bytes of the rings into which the kernel writes threads' switches, all threads together: what an ordinary user may
+/// lock by default (RLIMIT_MEMLOCK). Full: further threads' totals are told instead, and `status` counts them.
+pub const SCHED_RING_BYTES: usize = 8 * 1024 * 1024;
+
+/// Pages of a new thread's ring, while all rings take at most so many quarters of [`SCHED_RING_BYTES`]. A page holds 128
+/// switches. A ring that is full before it is read: switches are lost, counted (`kernel_ring`).
+pub const SCHED_RING_PAGES: &[(usize, usize)] = &[(16, 2), (4, 3), (1, 4)];
+
+/// Rings that new threads have opened and the drain has not taken yet. More: it finds those threads by itself.
+pub const SCHED_ANNOUNCED: usize = 1024;
+
+/// After a look at the process's threads the drain does without one for so many times as long as it took: so that it takes
+/// a twentieth of a CPU at most, however many threads there are.
+pub const SCHED_LOOK_SHARE: u32 = 20;
+
+/// Threads whose totals are told at once: some 15 us each, while captures begin and end. More: theirs are not told, and
+/// `status` counts them.
+pub const SCHED_TOTALS_THREADS: usize = 4096;
+
+/// How often threads' totals are told while a capture runs, in milliseconds, where single switches can't be had: what a
+/// killed process's trace lacks of them at most.
+pub const SCHED_TOTALS_MS: u64 = 1000;
 
 /// Captures that may overlap. More: refused with a typed error (HTTP: 429).
 pub const CAPTURES: usize = 16;

@@ -458,7 +458,7 @@ run 2 kernel base=1000
         (100, State::Running),
         (200, State::Runnable),
         (300, State::Running),
-        (400, State::Unknown),
+        (400, State::Waiting),
         (450, State::Runnable),
         (500, State::Running),
     ];

@@ -7,6 +7,7 @@ pub mod convoy;
 pub mod links;
 pub mod locks;
 pub mod memory;
+pub mod on_cpu;
 pub mod queues;
 pub mod rows;
 pub mod split;

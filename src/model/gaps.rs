@@ -48,7 +48,7 @@ impl Gaps {
             for stamped in file.events(run).map_while(Result::ok) {
                 told = stamped.ticks;
                 if let Event::Loss(loss) = stamped.event
-                    && loss.reason != LossReason::Reentrant
+                    && !matches!(loss.reason, LossReason::Reentrant | LossReason::KernelRing)
                 {
                     gaps.lossy.entry(loss.thread).or_default().push((told_before, stamped.ticks));
                 }

@@ -19,6 +19,7 @@ mod mapped;
 mod marks;
 pub mod memory;
 mod merge;
+mod sched;
 mod source_path;
 pub mod stacks;
 mod states;
@@ -321,6 +322,34 @@ pub struct CpuSample {
     pub cpu: u32,
 }
 
+/// A thread was on a CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CpuSlice {
+    /// Which CPU.
+    pub cpu: u32,
+    /// Which thread.
+    pub thread: ThreadIndex,
+    /// When.
+    pub time: Interval,
+    /// It would have gone on.
+    pub preempted: bool,
+}
+
+/// What a thread has run and waited for a CPU since it began, by the kernel's account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SchedTotal {
+    /// When.
+    pub at: Ns,
+    /// Which thread.
+    pub thread: ThreadIndex,
+    /// Nanoseconds on a CPU.
+    pub running: u64,
+    /// Nanoseconds for which it wanted one.
+    pub runnable: u64,
+    /// How often one was taken from it.
+    pub preemptions: u64,
+}
+
 /// What the user marked as a named interval: a span, or a user task, which may cross threads.
 #[derive(Debug, Clone, Default)]
 pub struct Span {
@@ -506,6 +535,10 @@ pub struct Trace {
     pub parks: Vec<Park>,
     /// CPU samples by time.
     pub samples: Vec<CpuSample>,
+    /// Which thread was on which CPU, by begin.
+    pub cpus: Vec<CpuSlice>,
+    /// Threads' totals by the kernel's account, by time.
+    pub sched_totals: Vec<SchedTotal>,
     /// Spans and user tasks by begin.
     pub spans: Vec<Span>,
     /// Sets of labels that threads and tasks had; the first is empty.

@@ -7,6 +7,7 @@
 //! An end whose beginning is missing lasted since the capture's start if it is the thread's first event and nothing
 //! was lost; else nobody knows how long, and the interval is empty.
 
+use super::sched::Place;
 use super::timeline::{Builder, close};
 use super::track::Track;
 use super::{CallSpan, Cause, Loss, Ns, PollIndex, State, ThreadIndex, Wait};
@@ -19,17 +20,6 @@ pub(super) enum Inside {
     Wait(u32),
     Call(u32),
     Park(u32),
-}
-
-/// Where the kernel has a thread, as far as its switches tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cpu {
-    /// On a CPU, or nobody says.
-    On,
-    /// Off, because it waits.
-    Off,
-    /// Off, though it wants to go on.
-    Wanted,
 }
 
 /// A thread while events are read.
@@ -48,7 +38,7 @@ pub(super) struct ThreadTrack {
     pub(super) creator: Option<ThreadId>,
     pub(super) started: bool,
     pub(super) exited: bool,
-    cpu: Cpu,
+    pub(super) place: Place,
 }
 
 impl ThreadTrack {
@@ -63,7 +53,7 @@ impl ThreadTrack {
             creator: None,
             started: false,
             exited: false,
-            cpu: Cpu::On,
+            place: Place::Untold,
         }
     }
 }
@@ -86,7 +76,7 @@ impl Builder {
 
     /// Sets a thread's state to what it is inside.
     #[inline]
-    fn settle(&mut self, thread: ThreadIndex, at: Ns) {
+    pub(super) fn settle(&mut self, thread: ThreadIndex, at: Ns) {
         let (state, cause) = self.doing(thread);
         self.threads[thread as usize].states.change(at, state, cause);
     }
@@ -102,12 +92,14 @@ impl Builder {
                 None => self.waiting_in(inside),
             },
         };
-        match track.cpu {
-            Cpu::On => (state, cause),
-            Cpu::Wanted => (State::Runnable, cause),
+        match track.place {
+            Place::Untold => (state, cause),
+            // Also in a call or before a wait: as long as it runs, it doesn't wait.
+            Place::On { .. } => (State::Running, cause),
+            Place::Wanted => (State::Runnable, cause),
             // It waits for something that no hook saw: a page, a lock in the kernel.
-            Cpu::Off if state == State::Running => (State::Unknown, cause),
-            Cpu::Off => (state, cause),
+            Place::Off if state == State::Running => (State::Waiting, cause),
+            Place::Off => (state, cause),
         }
     }
 
@@ -164,9 +156,13 @@ impl Builder {
         if !self.threads[thread as usize].first {
             return at;
         }
-        let states = &mut self.threads[thread as usize].states;
-        let begin = states.begin();
-        states.begin_anew(begin, state, cause);
+        let track = &mut self.threads[thread as usize];
+        let begin = track.states.begin();
+        match track.place {
+            Place::Untold => track.states.begin_anew(begin, state, cause),
+            // When it ran meanwhile is known; why it didn't is known now.
+            _ => track.states.explain(state, cause),
+        }
         self.settle(thread, at);
         begin
     }
@@ -283,26 +279,6 @@ impl Builder {
         self.trace.threads[thread as usize].life.end = at;
     }
 
-    pub(super) fn switched_out(&mut self, thread: ThreadIndex, at: Ns, preempted: bool) {
-        self.threads[thread as usize].cpu = if preempted { Cpu::Wanted } else { Cpu::Off };
-        self.settle(thread, at);
-    }
-
-    pub(super) fn switched_in(&mut self, thread: ThreadIndex, at: Ns) {
-        self.threads[thread as usize].cpu = Cpu::On;
-        self.settle(thread, at);
-    }
-
-    /// The kernel makes a thread runnable.
-    pub(super) fn waking(&mut self, id: ThreadId, at: Ns) {
-        let Some(thread) = self.thread_index.get(u64::from(id.0)) else { return };
-        let track = &mut self.threads[thread as usize];
-        if track.cpu == Cpu::Off {
-            track.cpu = Cpu::Wanted;
-            self.settle(thread, at);
-        }
-    }
-
     pub(super) fn lost(&mut self, at: Ns, loss: crate::events::Loss) {
         let thread = self.thread(loss.thread);
         self.trace.losses.push(Loss { at, thread, reason: loss.reason, count: loss.count.0 });
@@ -313,12 +289,16 @@ impl Builder {
     pub(super) fn gap(&mut self, id: ThreadId) {
         let thread = self.thread(id);
         let track = &mut self.threads[thread as usize];
-        (track.seen, track.cpu) = (true, Cpu::On);
+        track.seen = true;
         let latest = track.latest;
         for inside in std::mem::take(&mut track.inside) {
             self.close_open(inside, latest);
         }
-        self.threads[thread as usize].states.change(latest, State::Unknown, Cause::None);
+        let track = &mut self.threads[thread as usize];
+        match track.place {
+            Place::Untold => track.states.change(latest, State::Unknown, Cause::None),
+            _ => self.settle(thread, latest),
+        }
     }
 }
 

@@ -70,6 +70,9 @@ impl Builder {
                 let (stack, threads) = (created.stack, created.threads.0);
                 return self.trace.created.push(Created { stack, threads });
             }
+            Event::SwitchIn(_) | Event::SwitchOut(_) | Event::SwitchGap(_) | Event::SchedTotals(_) => {
+                return self.sched_event(id, at, event);
+            }
             _ => {}
         }
         let thread = self.thread(id);
@@ -122,8 +125,6 @@ impl Builder {
                 self.enter(thread, at, Inside::Park(self.trace.parks.len() as u32 - 1));
             }
             Event::WorkerUnpark(_) => self.park_ends(thread, at),
-            Event::SwitchIn(_) => self.switched_in(thread, at),
-            Event::SwitchOut(switch) => self.switched_out(thread, at, switch.preempted.0 != 0),
             Event::SchedWaking(waking) => self.waking(waking.thread, at),
             _ => self.user_event(thread, at, event),
         }

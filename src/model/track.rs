@@ -46,6 +46,11 @@ impl Track {
         }
     }
 
+    /// When the present state began.
+    pub(super) fn latest_at(&self) -> Ns {
+        self.latest.at
+    }
+
     /// When it begins.
     pub(super) fn begin(&self) -> Ns {
         self.before.first().unwrap_or(&self.latest).at
@@ -55,6 +60,18 @@ impl Track {
     pub(super) fn begin_anew(&mut self, at: Ns, state: State, cause: Cause) {
         self.before.clear();
         self.latest = StateChange { at, state, cause };
+    }
+
+    /// What has no cause so far, but for running, has this one.
+    pub(super) fn explain(&mut self, state: State, cause: Cause) {
+        for change in
+            self.before.iter_mut().chain([&mut self.latest]).filter(|change| change.cause == Cause::None)
+        {
+            change.cause = cause;
+            if matches!(change.state, State::Unknown | State::Waiting) {
+                change.state = state;
+            }
+        }
     }
 
     /// Forgets the beginning of which nothing is known; says where the track begins then.

@@ -96,6 +96,8 @@ fn put_in_order(trace: &mut Trace, start: Ns) -> AllPlaces {
     let calls = sort(&mut trace.calls, |_, call| inside(&call.time), |call| call.time.begin);
     let parks = sort(&mut trace.parks, |_, park| inside(&park.time), |park| park.time.begin);
     sort(&mut trace.wakes, |_, wake| wake.at >= start, |wake| wake.at);
+    sort(&mut trace.cpus, |_, slice| inside(&slice.time), |slice| slice.time.begin);
+    sort(&mut trace.sched_totals, |_, total| total.at >= start, |total| total.at);
     sort(&mut trace.spans, |_, span| inside(&span.time), |span| span.time.begin);
     sort(&mut trace.logs, |_, log| log.at >= start, |log| log.at);
     let memory = &mut trace.memory;
@@ -147,6 +149,8 @@ fn owners(trace: &Trace) -> (Vec<bool>, Vec<bool>) {
         .chain(trace.wakes.iter().map(|wake| wake.thread))
         .chain(trace.calls.iter().map(|call| call.thread))
         .chain(trace.parks.iter().map(|park| park.thread))
+        .chain(trace.cpus.iter().map(|slice| slice.thread))
+        .chain(trace.sched_totals.iter().map(|total| total.thread))
         .chain(trace.spans.iter().map(|span| span.thread))
         .chain(trace.spans.iter().flat_map(|span| &span.active).map(|stretch| stretch.thread))
         .chain(trace.logs.iter().map(|log| log.thread))
@@ -219,6 +223,8 @@ fn threads_follow(trace: &mut Trace, places: &AllPlaces) {
     mappings.for_each(|mapping| places.threads.follow_owner(&mut mapping.thread));
     trace.parks.iter_mut().for_each(|park| places.threads.follow_owner(&mut park.thread));
     trace.losses.iter_mut().for_each(|loss| places.threads.follow_owner(&mut loss.thread));
+    trace.cpus.iter_mut().for_each(|slice| places.threads.follow_owner(&mut slice.thread));
+    trace.sched_totals.iter_mut().for_each(|total| places.threads.follow_owner(&mut total.thread));
 }
 
 fn followed(cause: Cause, places: &AllPlaces) -> Option<Cause> {
@@ -245,6 +251,7 @@ fn clip(trace: &mut Trace, start: Ns) {
     trace.waits.iter_mut().for_each(|wait| clip(&mut wait.time));
     trace.calls.iter_mut().for_each(|call| clip(&mut call.time));
     trace.parks.iter_mut().for_each(|park| clip(&mut park.time));
+    trace.cpus.iter_mut().for_each(|slice| clip(&mut slice.time));
     for span in &mut trace.spans {
         clip(&mut span.time);
         span.active.retain(|stretch| stretch.time.end >= start);
@@ -259,6 +266,7 @@ fn clip(trace: &mut Trace, start: Ns) {
         .chain(trace.memory.heap.iter_mut().map(|reading| &mut reading.at))
         .chain(trace.memory.process.iter_mut().map(|reading| &mut reading.at))
         .chain(trace.losses.iter_mut().map(|loss| &mut loss.at))
+        .chain(trace.sched_totals.iter_mut().map(|total| &mut total.at))
         .chain(trace.fd_names.iter_mut().map(|name| &mut name.at));
     moments.for_each(|at| *at = at.saturating_sub(start));
     for counter in &mut trace.counters {

@@ -157,8 +157,16 @@ impl Drain {
     }
 
     /// Takes what sources have to tell of threads that don't write it themselves.
-    pub(super) fn ask_sources(&mut self, recorder: &Recorder) {
-        let mut collector = Collector::new(recorder, clock::ticks());
+    fn ask_sources(&mut self, recorder: &Recorder) {
+        self.ask(Collector::new(recorder, clock::ticks()));
+    }
+
+    /// The same where a capture begins or ends.
+    pub(super) fn ask_sources_at_edge(&mut self, recorder: &Recorder, edge_ticks: u64) {
+        self.ask(Collector::at_edge(recorder, edge_ticks));
+    }
+
+    fn ask(&mut self, mut collector: Collector<'_>) {
         switches::collect(&mut collector);
         collector.each_run(|run| self.recordings.iter_mut().for_each(|recording| recording.take_run(run)));
         for &(thread, reason, count) in collector.losses() {

@@ -265,7 +265,6 @@ pub fn is_muted() -> bool {
 }
 
 /// Records nothing on this thread while `work` runs: for kymo's own doings on a thread of the program.
-#[cfg(hooked)]
 pub(crate) fn quietly<R>(work: impl FnOnce() -> R) -> R {
     thread::quietly(work)
 }

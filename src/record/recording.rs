@@ -49,6 +49,7 @@ pub(super) struct Recording {
     pub(super) number: u64,
     pub(super) groups: Groups,
     pub(super) cpu_hz: u32,
+    begin: clock::Sync,
     /// In ticks.
     window: RangeInclusive<u64>,
     sink: Box<dyn Sink>,
@@ -72,12 +73,13 @@ impl Recording {
     /// Begins now.
     pub(super) fn begin(options: CaptureOptions, number: u64, counters: Arc<Counters>) -> Recording {
         let CaptureOptions { groups, cpu_hz, sink, resolver } = options;
-        let header = header();
-        let mut recording = Recording {
+        let begin = clock::sync();
+        Recording {
             number,
             groups: groups.with(Group::Meta),
             cpu_hz,
-            window: header.start_ticks..=u64::MAX,
+            begin,
+            window: begin.ticks..=u64::MAX,
             sink,
             resolver,
             counters,
@@ -88,14 +90,17 @@ impl Recording {
             untold: BTreeMap::new(),
             stacks: Named::default(),
             strings: Named::default(),
-        };
+        }
+    }
+
+    /// Writes what a file begins with, once the sources that it wants are on: so that the header says how they are.
+    pub(super) fn open(&mut self) {
         let mut out = Vec::new();
         encode::magic(&mut out);
-        encode::header(&mut out, &header);
+        encode::header(&mut out, &header(self.begin));
         encode::schema(&mut out);
         // Whatever the sink's bound: without it nothing else can be read.
-        recording.offer(out, Sink::finish);
-        recording
+        self.offer(out, Sink::finish);
     }
 
     /// Later events are not its own.
@@ -303,18 +308,17 @@ fn put<E: EventKind>(bytes: &mut Vec<u8>, event: E) {
 }
 
 /// What precedes the events of a capture that starts now.
-pub(super) fn header() -> Header {
+pub(super) fn header(begin: clock::Sync) -> Header {
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease");
     let program = std::fs::read_to_string("/proc/self/comm").unwrap_or_default().trim_end().into();
-    let sync = clock::sync();
     Header {
         writer: concat!("kymo ", env!("CARGO_PKG_VERSION")).into(),
         clock: clock::source().word().into(),
         pid: std::process::id(),
         program,
-        start_ticks: sync.ticks,
-        start_monotonic_ns: sync.monotonic_ns,
-        start_realtime_ns: sync.realtime_ns,
+        start_ticks: begin.ticks,
+        start_monotonic_ns: begin.monotonic_ns,
+        start_realtime_ns: begin.realtime_ns,
         wait_stack_ns: WAIT_STACK_NS,
         call_stack_ns: CALL_STACK_NS,
         sources: crate::status::sources(),

@@ -109,8 +109,14 @@ impl Capture {
                 (recorder.epoch.load(Ordering::Relaxed) + 1, Arc::new(Counters::default()));
             drain.recordings.push(Recording::begin(options, number, counters.clone()));
             drain.enable();
+            drain
+                .recordings
+                .iter_mut()
+                .filter(|recording| recording.number == number)
+                .for_each(Recording::open);
             // After its window has begun: what sources tell once in each capture must fall into it.
             recorder.epoch.store(number, Ordering::SeqCst);
+            drain.ask_sources_at_edge(recorder, clock::ticks());
             Ok(Capture { number, counters, stopped: AtomicBool::new(false) })
         })
     }
@@ -144,7 +150,7 @@ impl Capture {
             // It is gone already if its sink has closed.
             let at = drain.recordings.iter().position(|recording| recording.number == self.number)?;
             drain.recordings[at].close_window(end_ticks);
-            drain.ask_sources(recorder);
+            drain.ask_sources_at_edge(recorder, end_ticks);
             drain.seal(recorder);
             let mut recording = drain.recordings.remove(at);
             drain.enable();

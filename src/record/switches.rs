@@ -88,6 +88,7 @@ impl<F: Copy> Listeners<F> {
 pub struct Collector<'a> {
     recorder: &'a Recorder,
     now: u64,
+    edge: bool,
     /// kymo's numbers by the kernel's, once one was asked for.
     numbers: Option<HashMap<u32, u32>>,
     runs: BTreeMap<u32, Told>,
@@ -112,7 +113,12 @@ struct Told {
 impl Collector<'_> {
     pub(super) fn new(recorder: &Recorder, now: u64) -> Collector<'_> {
         let (runs, full, losses) = (BTreeMap::new(), Vec::new(), Vec::new());
-        Collector { recorder, now, numbers: None, runs, full, losses }
+        Collector { recorder, now, edge: false, numbers: None, runs, full, losses }
+    }
+
+    /// One that asks because a capture begins or ends.
+    pub(super) fn at_edge(recorder: &Recorder, now: u64) -> Collector<'_> {
+        Collector { edge: true, ..Collector::new(recorder, now) }
     }
 
     /// When this is, in ticks. At a capture's end: inside its window, which a later moment is not.
@@ -120,10 +126,26 @@ impl Collector<'_> {
         self.now
     }
 
+    /// Whether a capture begins or ends now: what stands at the edges of its window is due, stamped with
+    /// [`now`](Collector::now).
+    pub fn is_edge(&self) -> bool {
+        self.edge
+    }
+
+    /// kymo's number of a living thread, by the kernel's: for events that are told when its number may be another's.
+    pub fn thread(&mut self, tid: u32) -> ThreadId {
+        ThreadId(self.number(tid))
+    }
+
     /// An event of a thread of this process, by the kernel's number (0: of no thread). A stamp before that thread's
     /// latest one here counts as that. A thread that kymo has not seen gets a number.
     pub fn emit<E: EventKind>(&mut self, tid: u32, ticks: u64, event: E) {
-        let thread = self.number(tid);
+        let thread = self.thread(tid);
+        self.emit_of(thread, ticks, event);
+    }
+
+    /// The same, by kymo's number.
+    pub fn emit_of<E: EventKind>(&mut self, ThreadId(thread): ThreadId, ticks: u64, event: E) {
         let told = self.runs.entry(thread).or_insert(Told {
             base_ticks: ticks,
             last_ticks: ticks,
@@ -142,7 +164,12 @@ impl Collector<'_> {
 
     /// Events of a thread that the source could not tell, and why.
     pub fn lose(&mut self, tid: u32, reason: LossReason, count: u64) {
-        let thread = self.number(tid);
+        let thread = self.thread(tid);
+        self.lose_of(thread, reason, count);
+    }
+
+    /// The same, by kymo's number.
+    pub fn lose_of(&mut self, ThreadId(thread): ThreadId, reason: LossReason, count: u64) {
         self.losses.push((thread, reason, count));
     }
 

@@ -5,6 +5,8 @@
 //! (`hooked` is set by `build.rs`).
 //! `task` and `tokio` follow tasks, `span` is what the user marks, `alloc` watches the program's allocator.
 //! `resident` is the process's memory as the kernel counts it.
+//! `task` and `tokio` follow tasks, `span` is what the user marks, `alloc` watches the program's allocator,
+//! `sched` asks the kernel which thread runs when.
 //! `tracing` is what he marks with those crates, `text` how both write values.
 //! `cpu` samples threads while they use one.
 //! `labels` are words to group profiles by.
@@ -33,6 +35,7 @@ mod memory;
 #[cfg(hooked)]
 mod processes;
 mod resident;
+mod sched;
 #[cfg(hooked)]
 mod sockets;
 pub mod span;

@@ -12,7 +12,7 @@ use libc::{pthread_attr_t, pthread_t};
 
 use super::descriptors::text_of;
 use super::interpose::{Real, keeping_errno};
-use super::{cpu, created};
+use super::{cpu, created, sched};
 use crate::events::{Count, Group, StackId, ThreadId, ThreadName, ThreadStart};
 use crate::record;
 
@@ -47,7 +47,7 @@ pub(super) unsafe extern "C-unwind" fn pthread_create(
         unsafe extern "C-unwind" fn(*mut pthread_t, *const pthread_attr_t, Routine, *mut c_void) -> c_int;
     // SAFETY: dlsym(3) found the function of this name, whose signature this is.
     let real = unsafe { std::mem::transmute::<*mut c_void, Function>(CREATE.get()) };
-    let recorded = record::enabled(Group::Thread);
+    let recorded = record::enabled(Group::Thread) || record::enabled(Group::Sched);
     if !recorded && !created::is_counted() || record::is_muted() {
         // SAFETY: the caller's arguments, unchanged.
         return unsafe { real(thread, attributes, routine, argument) };
@@ -84,10 +84,12 @@ unsafe extern "C-unwind" fn run(start: *mut c_void) -> *mut c_void {
     // SAFETY: gettid(2) has no preconditions.
     let tid = unsafe { libc::gettid() };
     record::emit(ThreadStart { tid: Count(tid as u64), creator, stack });
+    sched::thread_begins();
     cpu::thread_begins(tid as u32);
     // SAFETY: the routine and argument that the creator gave.
     let result = unsafe { routine(argument) };
     cpu::thread_ends(tid as u32);
+    sched::thread_ends();
     result
 }
 

@@ -301,7 +301,7 @@ impl Running {
         let recorder = recorder().ok_or(FlightError::Disabled)?;
         let held = drain::with(|drain| {
             let end_ticks = clock::ticks();
-            drain.ask_sources(recorder);
+            drain.ask_sources_at_edge(recorder, end_ticks);
             drain.seal(recorder);
             let number = self.capture.number();
             let recording = drain.recordings.iter().find(|recording| recording.number == number);

@@ -4,7 +4,7 @@
 use std::panic::catch_unwind;
 
 use super::ring::Ring;
-use crate::clock::{Sync, Timebase};
+use crate::clock::{self, Sync, Timebase};
 use crate::events::{Event, ThreadId};
 use crate::format::file::{File, FileError};
 use crate::format::{End, Header, MAGIC, Module, ThreadInfo, encode};
@@ -122,7 +122,7 @@ fn lost(event: &Event) -> u64 {
 
 /// The header of a trace that begins at `start_ticks`, in the clocks of then.
 fn header(file: &File<'_>, begun: Sync, start_ticks: u64) -> Header {
-    let now = recording::header();
+    let now = recording::header(clock::sync());
     let at = |header: &Header| Sync {
         ticks: header.start_ticks,
         monotonic_ns: header.start_monotonic_ns,
