@@ -82,7 +82,8 @@ fn d1_fork_storm() {
             stop.store(true, Ordering::Relaxed);
             assert_eq!(failed, None);
         });
-        capture.stop();
+        let progress = capture.stop();
+        assert!(!progress.closed, "{:?}", kymo::status::sources());
         let trace = trace(&path);
         let of = |wanted| trace.calls.iter().filter(move |call| call.call == wanted);
         assert_eq!(of(Call::Pwrite).count(), 0, "the children's calls are not ours");

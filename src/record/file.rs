@@ -132,9 +132,13 @@ impl FileSink {
                 break Ok(());
             }
             match file.append(&self.waiting[written..]) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
                 Ok(length) => written += length,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Ok(()),
-                Err(error) => break Err(error),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock => break Ok(()),
+                    _ => break Err(error),
+                },
             }
         };
         self.waiting.drain(..written);
