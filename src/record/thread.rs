@@ -203,6 +203,8 @@ thread_local! {
     static FAST: Cell<Option<&'static Lane>> = const { Cell::new(None) };
     static PLACE: Cell<Option<&'static Place>> = const { Cell::new(None) };
     static MODE: Cell<Mode> = const { Cell::new(Mode::Open) };
+    /// The slot of a thread on which kymo works quietly just now.
+    static QUIET: Cell<Option<&'static Place>> = const { Cell::new(None) };
 }
 
 /// Writes one event of this thread, which happens now.
@@ -275,8 +277,14 @@ pub(super) fn write_in_handler<E: EventKind>(ticks: u64, event: E) {
     if PLACE.get().is_some() {
         return write(ticks, event);
     }
-    if MODE.get() != Mode::Muted {
-        recorder.lost_without_slot.fetch_add(1, Ordering::Relaxed);
+    match QUIET.get() {
+        // What kymo does on the program's thread is the program's time. It may be inside any queue.
+        Some(place) => {
+            let slot = &place.item;
+            slot.in_queue(|| write_signal(slot, Fence::settled(), ticks, event, recorder));
+        }
+        None if MODE.get() == Mode::Muted => {}
+        None => drop(recorder.lost_without_slot.fetch_add(1, Ordering::Relaxed)),
     }
 }
 
@@ -466,16 +474,23 @@ fn keep_name(slot: &Slot) {
 
 /// Records nothing on this thread while `work` runs: for kymo's own doings on a thread of the program.
 pub(super) fn quietly<R>(work: impl FnOnce() -> R) -> R {
-    struct Restore(Mode, Option<&'static Lane>, Option<&'static Place>);
+    struct Restore(Mode, Option<&'static Lane>, Option<&'static Place>, Option<&'static Place>);
     impl Drop for Restore {
         fn drop(&mut self) {
             PLACE.set(self.2);
             FAST.set(self.1);
             MODE.set(self.0);
+            QUIET.set(self.3);
         }
     }
     // The mode first, and last again: a handler that finds neither mode nor place would register this thread anew.
-    let _restore = Restore(MODE.replace(Mode::Muted), FAST.replace(None), PLACE.replace(None));
+    let (place, quiet) = (PLACE.get(), QUIET.get());
+    if let (Some(place), Some(recorder)) = (place, recorder()) {
+        // No handler can take a chunk from here on.
+        place.item.in_queue(|| place.item.provide_signal_chunk(recorder));
+    }
+    QUIET.set(place.or(quiet));
+    let _restore = Restore(MODE.replace(Mode::Muted), FAST.replace(None), PLACE.replace(None), quiet);
     work()
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kymo::events::{Group, Groups};
 use kymo::model::Trace;
-use kymo::record::session::{Capture, CaptureOptions, Progress};
+use kymo::record::session::{Capture, CaptureOptions, Progress, Resolver};
 use kymo::record::sink::MemorySink;
 
 pub(crate) const SAMPLES: Groups = Groups::NONE.with(Group::Cpu).with(Group::Thread).with(Group::Label);
@@ -23,14 +23,14 @@ pub(crate) struct Sampled {
 }
 
 impl Sampling {
+    /// Functions are named, which takes seconds in a build without optimization.
     pub(crate) fn start(hz: u32) -> Sampling {
+        Sampling::start_with(Some(kymo::model::symbols::resolve), hz)
+    }
+
+    fn start_with(resolver: Option<Resolver>, hz: u32) -> Sampling {
         let sink = MemorySink::new(64 << 20);
-        let options = CaptureOptions {
-            groups: SAMPLES,
-            cpu_hz: hz,
-            sink: Box::new(sink.clone()),
-            resolver: Some(kymo::model::symbols::resolve),
-        };
+        let options = CaptureOptions { groups: SAMPLES, cpu_hz: hz, sink: Box::new(sink.clone()), resolver };
         Sampling { capture: Capture::start(options).unwrap(), sink }
     }
 
@@ -45,6 +45,13 @@ impl Sampling {
 /// Samples while `work` runs.
 pub(crate) fn sample<R>(hz: u32, work: impl FnOnce() -> R) -> (R, Sampled) {
     let sampling = Sampling::start(hz);
+    let result = work();
+    (result, sampling.stop())
+}
+
+/// The same; stacks are addresses without names.
+pub(crate) fn sample_unnamed<R>(hz: u32, work: impl FnOnce() -> R) -> (R, Sampled) {
+    let sampling = Sampling::start_with(None, hz);
     let result = work();
     (result, sampling.stop())
 }

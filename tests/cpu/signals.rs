@@ -7,7 +7,7 @@ use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::sampled::{Sampling, burn, sample, status, thread_time};
+use crate::sampled::{Sampling, burn, sample, sample_unnamed, status, thread_time};
 use crate::watched::in_child;
 
 const HZ: u32 = 1000;
@@ -57,8 +57,8 @@ fn until(what: &str, holds: impl Fn() -> bool) {
 #[test]
 fn a12_errno_is_what_the_failed_call_left() {
     in_child(|| {
-        let ((), sampled) = sample(HZ, || {
-            let end = thread_time() + Duration::from_secs(2);
+        let ((), sampled) = sample_unnamed(HZ, || {
+            let end = thread_time() + Duration::from_secs(1);
             while thread_time() < end {
                 for _ in 0..1000 {
                     // SAFETY: there is no such descriptor.
@@ -75,7 +75,7 @@ fn a12_errno_is_what_the_failed_call_left() {
 fn a13_signals_of_others_go_to_their_handler_and_are_no_samples() {
     in_child(|| {
         take_signal(the_programs_own);
-        let ((), sampled) = sample(HZ, || {
+        let ((), sampled) = sample_unnamed(HZ, || {
             for _ in 0..500 {
                 // SAFETY: it sends a signal, which has a handler.
                 unsafe { libc::raise(libc::SIGPROF) };
@@ -93,7 +93,7 @@ fn a13_signals_of_others_go_to_their_handler_and_are_no_samples() {
         let times = libc::itimerval { it_interval: every, it_value: every };
         // SAFETY: it reads one itimerval.
         unsafe { libc::setitimer(libc::ITIMER_PROF, &times, null_mut()) };
-        let ((), sampled) = sample(HZ, || burn(Duration::from_millis(400)));
+        let ((), sampled) = sample_unnamed(HZ, || burn(Duration::from_millis(400)));
         assert!(FOREIGN.load(Ordering::Relaxed) > 501 + 20, "{FOREIGN:?}");
         assert!(sampled.total() < Duration::from_millis(900), "{:?}", sampled.total());
     });
@@ -159,12 +159,12 @@ fn waits() -> Vec<(&'static str, Wait)> {
     ]
 }
 
-/// Waits in turn with work before each; which were interrupted.
-fn interrupted(time: Duration) -> Vec<&'static str> {
+/// Waits in turn with work before each, so much of it; which were interrupted.
+fn interrupted(work: Duration) -> Vec<&'static str> {
     let waits = waits();
-    let end = Instant::now() + time;
+    let end = thread_time() + work;
     let mut interrupted = Vec::new();
-    while Instant::now() < end {
+    while thread_time() < end {
         for (name, wait) in &waits {
             burn(Duration::from_micros(500));
             if wait() {
@@ -178,7 +178,7 @@ fn interrupted(time: Duration) -> Vec<&'static str> {
 #[test]
 fn a14_no_call_is_interrupted() {
     in_child(|| {
-        let (interrupted, sampled) = sample(HZ, || interrupted(Duration::from_secs(4)));
+        let (interrupted, sampled) = sample_unnamed(HZ, || interrupted(Duration::from_millis(600)));
         assert!(sampled.trace.samples.len() > 20, "{}", sampled.trace.samples.len());
         assert_eq!(interrupted, Vec::<&str>::new());
     });
@@ -198,7 +198,7 @@ fn a14_signals_that_do_not_wait_for_cpu_time_would_be_seen_to_interrupt() {
                     std::thread::sleep(Duration::from_micros(300));
                 }
             });
-            assert!(interrupted(Duration::from_secs(1)).len() > 10);
+            assert!(interrupted(Duration::from_millis(200)).len() > 10);
             done.store(true, Ordering::Relaxed);
         });
     });
@@ -279,8 +279,9 @@ fn a16_a_signal_that_comes_after_the_stop_is_ignored() {
 #[test]
 fn a16_a_program_that_is_started_meanwhile_finds_the_signal_as_it_should_be() {
     in_child(|| {
-        let (child, _) =
-            sample(HZ, || std::process::Command::new("cat").arg("/proc/self/status").output().unwrap());
+        let (child, _) = sample_unnamed(HZ, || {
+            std::process::Command::new("cat").arg("/proc/self/status").output().unwrap()
+        });
         let status = String::from_utf8(child.stdout).unwrap();
         for set in ["SigBlk", "SigIgn", "SigCgt"] {
             let line = status.lines().find(|line| line.starts_with(set)).unwrap();
@@ -315,7 +316,7 @@ fn a18_a_thread_that_blocks_the_signal_is_named() {
 #[test]
 fn a18_time_for_which_the_signal_was_blocked_is_not_put_where_it_was_unblocked() {
     in_child(|| {
-        let ((), sampled) = sample(HZ, || {
+        let ((), sampled) = sample_unnamed(HZ, || {
             mask(libc::SIG_BLOCK);
             burn(Duration::from_millis(500));
             mask(libc::SIG_UNBLOCK);

@@ -3,17 +3,28 @@
 use std::thread;
 use std::time::Duration;
 
-use crate::sampled::{burn, churn, sample, status, thread_time};
+use crate::sampled::{burn, churn, sample, sample_unnamed, status, thread_time};
 use crate::watched::in_child;
 
-/// CPU time of this process as getrusage(2) has it.
+/// CPU time of this process as getrusage(2) has it, without kymo's own threads, which are not sampled.
 fn used() -> Duration {
     // SAFETY: zeros are a valid rusage.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: it writes one rusage.
     assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) }, 0);
     let time = |time: libc::timeval| Duration::new(time.tv_sec as u64, time.tv_usec as u32 * 1000);
-    time(usage.ru_utime) + time(usage.ru_stime)
+    time(usage.ru_utime) + time(usage.ru_stime) - kymos_own()
+}
+
+fn kymos_own() -> Duration {
+    let of_thread = |thread: std::path::PathBuf| {
+        let name = std::fs::read_to_string(thread.join("comm")).ok()?;
+        let times = std::fs::read_to_string(thread.join("schedstat")).ok()?;
+        let time = times.split(' ').next()?.parse().ok()?;
+        name.starts_with("kymo-").then(|| Duration::from_nanos(time))
+    };
+    let threads = std::fs::read_dir("/proc/self/task").unwrap();
+    threads.filter_map(|thread| of_thread(thread.unwrap().path())).sum()
 }
 
 /// How far one time is from another, in percent.
@@ -26,7 +37,7 @@ fn k1_samples_add_up_to_what_getrusage_says() {
     in_child(|| {
         for hz in [100, 250, 1000] {
             for threads in [1, 4] {
-                let (used, sampled) = sample(hz, || {
+                let (used, sampled) = sample_unnamed(hz, || {
                     let begin = used();
                     thread::scope(|scope| {
                         let each = Duration::from_millis(1600) / threads;

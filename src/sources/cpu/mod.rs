@@ -18,6 +18,7 @@ mod threads;
 mod timers;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::clock;
@@ -52,8 +53,11 @@ fn with<R>(work: impl FnOnce(&mut Sampler) -> R) -> R {
     work(SAMPLER.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(Sampler::default))
 }
 
+/// Whether a thread could not tell of its begin.
+static MISSED: AtomicBool = AtomicBool::new(false);
+
 /// A thread begins, on that thread: it is sampled from its first instruction on, if anybody samples. If the lock is
-/// taken, the next look finds it.
+/// taken, a look of the drain's finds it soon.
 #[cfg(hooked)]
 pub(super) fn thread_begins(tid: u32) {
     on_own_thread(|threads, period| drop(threads.arm(tid, period)));
@@ -70,7 +74,9 @@ fn on_own_thread(work: impl FnOnce(&mut Threads, u64)) {
     if !crate::record::enabled(Group::Cpu) {
         return;
     }
-    let Ok(mut sampler) = SAMPLER.try_lock() else { return };
+    let Ok(mut sampler) = SAMPLER.try_lock() else {
+        return MISSED.store(true, Ordering::Relaxed);
+    };
     if let Some(Sampler { rung: Rung::Threads(threads), period, .. }) = &mut *sampler {
         work(threads, *period);
     }
@@ -140,6 +146,9 @@ impl Sampler {
             return self.say("stolen: the program took SIGPROF; the next capture takes it back".into());
         }
         let Rung::Threads(threads) = &mut self.rung else { return };
+        if MISSED.swap(false, Ordering::Relaxed) {
+            threads.look_soon();
+        }
         match threads.look_if_due(self.period) {
             Ok(false) => {}
             Ok(true) => self.say_on(),
@@ -201,6 +210,7 @@ fn random() -> u64 {
 extern "C" fn init() {
     switches::on_change(turn);
     switches::on_drain(collect);
+    crate::status::set("cpu", "on: when a capture asks for samples");
 }
 
 #[used]

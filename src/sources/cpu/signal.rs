@@ -130,7 +130,7 @@ fn weight(info: &TimerInfo) -> Option<(u64, u64)> {
     }
 }
 
-/// The periods of the process's CPU time since the last sample. On a thread that is not sampled: none.
+/// The periods of the process's CPU time since the last sample. On a thread of kymo's own: none, the next one has them.
 fn shared_periods(period: u64) -> u64 {
     if record::is_muted() {
         return 0;
@@ -143,8 +143,7 @@ fn shared_periods(period: u64) -> u64 {
 }
 
 fn take(context: &ucontext_t, (periods, period): (u64, u64)) {
-    if periods == 0 || !SAMPLING.load(Ordering::Relaxed) || !record::enabled(Group::Cpu) || record::is_muted()
-    {
+    if periods == 0 || !SAMPLING.load(Ordering::Relaxed) || !record::enabled(Group::Cpu) {
         return;
     }
     let ticks = clock::ticks();

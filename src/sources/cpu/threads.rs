@@ -41,6 +41,11 @@ impl Threads {
         self.timers.remove(&tid);
     }
 
+    /// It is time to look.
+    pub(super) fn look_soon(&mut self) {
+        self.next_look = None;
+    }
+
     /// Looks for threads if it is time to; whether what [`Threads::unsampled`] says has changed.
     ///
     /// # Errors
