@@ -88,7 +88,7 @@ fn a_service_is_asked_for_its_status() {
     let server = kymo::serve("127.0.0.1:0").unwrap();
     let report = report(&[&server.address().to_string()]);
     let checks = &report["target"]["checks"];
-    assert_eq!(states(checks, &["kymo", "hooks", "losses", "tables"]), ["on"; 4]);
+    assert_eq!(states(checks, &["kymo", "hooks", "own threads", "losses", "tables"]), ["on"; 5]);
     // No allocator of ours in this test, and no runtime that was instrumented.
     let allocations = check(checks, "allocations");
     assert!(allocations["fix"].as_str().unwrap().contains("#[global_allocator]"), "{allocations:#}");

@@ -152,6 +152,8 @@ impl<'a> Export<'a, '_> {
                     Some(name) => event.arg("descriptor", name),
                     None => event,
                 };
+                let own = labels.own(trace.label_set_at(call.thread, call.in_poll, at));
+                let event = own.iter().fold(event, |event, (key, value)| event.arg(key, value));
                 event.arg_number("result", call.result).open(call.time.open).done();
             }
             Row::Wait(index, wait) => {
@@ -161,6 +163,8 @@ impl<'a> Export<'a, '_> {
                     Some(holder) => event.arg("holder", holder),
                     None => event,
                 };
+                let own = labels.own(trace.label_set_at(wait.thread, wait.in_poll, at));
+                let event = own.iter().fold(event, |event, (key, value)| event.arg(key, value));
                 event.open(wait.time.open).done();
             }
         }

@@ -3,6 +3,7 @@
 use crate::analysis::contention::holders;
 use crate::analysis::waiting::of_waits;
 use crate::model::descriptors::Descriptors;
+use crate::model::labels::{Label, LabelValue};
 use crate::model::machinery::LockKind;
 use crate::model::{CallSpan, Task, Thread, Trace};
 
@@ -14,6 +15,8 @@ pub(super) struct Labels {
     waits: Vec<LockKind>,
     holders: Vec<Option<u32>>,
     descriptors: Descriptors,
+    /// The program's own labels, a set after the other.
+    sets: Vec<Vec<(String, String)>>,
 }
 
 impl Labels {
@@ -24,6 +27,7 @@ impl Labels {
             waits: of_waits(trace),
             holders: holders(trace),
             descriptors: Descriptors::new(trace),
+            sets: (0..trace.label_sets.len() as u32).map(|set| own_labels(trace, set)).collect(),
         }
     }
 
@@ -47,9 +51,25 @@ impl Labels {
         self.descriptors.name_of(trace, call)
     }
 
+    /// The labels that the program gave to what happened: key and value.
+    pub(super) fn own(&self, set: u32) -> &[(String, String)] {
+        self.sets.get(set as usize).map_or(&[], Vec::as_slice)
+    }
+
     pub(super) fn task(&self, index: u32) -> &str {
         self.tasks.get(index as usize).map_or("unknown task", String::as_str)
     }
+}
+
+fn own_labels(trace: &Trace, set: u32) -> Vec<(String, String)> {
+    let words = |label: &Label| {
+        let value = match label.value {
+            LabelValue::Text(text) => trace.text(text).to_owned(),
+            LabelValue::Number(number, unit) => format!("{number}{}", trace.text(unit)),
+        };
+        (format!("label.{}", trace.text(label.key)), value)
+    };
+    trace.labels_in(set).iter().map(words).collect()
 }
 
 fn thread(thread: &Thread) -> String {

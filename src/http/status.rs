@@ -15,6 +15,9 @@ use crate::record::flight::FlightUsage;
 /// Connections that kymo's own server closed at once, because it held as many as it may.
 pub(super) static CONNECTIONS_REFUSED: AtomicU64 = AtomicU64::new(0);
 
+/// How the names of kymo's own threads begin.
+const OWN_THREADS: &str = "kymo-";
+
 #[derive(Serialize)]
 struct Status {
     kymo: &'static str,
@@ -29,6 +32,7 @@ struct Status {
     /// Events whose stamp ran backwards, and that count as of their thread's previous one.
     clock_fixups: u64,
     memory: Memory,
+    cpu: Cpu,
     /// Where one runs.
     flight: Option<Flight>,
     connections_refused: u64,
@@ -42,6 +46,30 @@ struct Memory {
     stacks_overflowed: u64,
     strings: u32,
     strings_overflowed: u64,
+}
+
+/// CPU time so far. What events cost the threads that emit them is in the process's.
+#[derive(Serialize)]
+struct Cpu {
+    /// Of kymo's own threads: the drain, captures, the server.
+    own_ns: u64,
+    process_ns: u64,
+}
+
+impl Cpu {
+    /// As the kernel's scheduler counts it: 0 where it doesn't.
+    fn now() -> Cpu {
+        let mut cpu = Cpu { own_ns: 0, process_ns: 0 };
+        for thread in std::fs::read_dir("/proc/self/task").into_iter().flatten().flatten() {
+            let file = |name| std::fs::read_to_string(thread.path().join(name)).unwrap_or_default();
+            let used = file("schedstat").split(' ').next().and_then(|ns| ns.parse().ok()).unwrap_or(0);
+            cpu.process_ns += used;
+            if file("comm").starts_with(OWN_THREADS) {
+                cpu.own_ns += used;
+            }
+        }
+        cpu
+    }
 }
 
 #[derive(Serialize)]
@@ -92,6 +120,7 @@ pub(super) fn answer() -> Response {
         lost,
         clock_fixups,
         memory,
+        cpu: Cpu::now(),
         flight: Flight::now(),
         connections_refused: CONNECTIONS_REFUSED.load(Ordering::Relaxed),
     };

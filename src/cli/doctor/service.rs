@@ -18,6 +18,14 @@ struct Status {
     captures: u64,
     lost: BTreeMap<String, u64>,
     memory: Memory,
+    cpu: Cpu,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Cpu {
+    own_ns: u64,
+    process_ns: u64,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -44,7 +52,7 @@ pub(super) fn checks(url: &str, token: Option<String>) -> anyhow::Result<Vec<Che
                 .fix("kymo::tokio::instrument(&mut builder, \"main\"), and RUSTFLAGS=\"--cfg tokio_unstable\" for every task"),
         );
     }
-    checks.extend([lost(&status), tables(&status.memory)]);
+    checks.extend([own_threads(&status.cpu), lost(&status), tables(&status.memory)]);
     Ok(checks)
 }
 
@@ -65,6 +73,13 @@ fn recording(status: &Status) -> Check {
         status.captures, status.threads
     );
     Check::new("recording", State::On, says)
+}
+
+/// What kymo's threads cost; what events cost is said by their sources.
+fn own_threads(cpu: &Cpu) -> Check {
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let (own, all) = (seconds(cpu.own_ns), seconds(cpu.process_ns));
+    Check::new("own threads", State::On, format!("{own:.2} s of CPU of the {all:.2} s of threads that live"))
 }
 
 fn lost(status: &Status) -> Check {

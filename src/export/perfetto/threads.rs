@@ -153,6 +153,13 @@ impl To<'_, '_, '_, '_> {
         self.sequence.event(self.at, event, dictionary, &mut out.raw);
     }
 
+    /// The labels that the program gave to what begins here.
+    fn own_labels(&mut self, thread: ThreadIndex, in_poll: Option<u32>) -> Vec<(TextId, TextId)> {
+        let Export { trace, labels, dictionary, .. } = &mut *self.export;
+        let own = labels.own(trace.label_set_at(thread, in_poll, self.at));
+        own.iter().map(|(key, value)| (dictionary.text(key), dictionary.text(value))).collect()
+    }
+
     fn task_id(&self, index: u32) -> u64 {
         self.export.trace.tasks.get(index as usize).map_or(0, |task| task.id.0)
     }
@@ -204,7 +211,8 @@ impl To<'_, '_, '_, '_> {
         args.push(Arg::Result, Value::Number(call.result));
         args.open(call.time.open);
         let event = TrackEvent::new(Type::Begin, Category::Syscall, names.calls[call.call as usize]);
-        self.put(&TrackEvent { stack: call.stack, args: args.slice(), ..event });
+        let fields = self.own_labels(call.thread, call.in_poll);
+        self.put(&TrackEvent { stack: call.stack, args: args.slice(), fields: &fields, ..event });
     }
 
     fn wait(&mut self, index: usize, wait: &Wait, names: &Names) {
@@ -217,7 +225,8 @@ impl To<'_, '_, '_, '_> {
         args.open(wait.time.open);
         let name = names.waits[self.export.labels.waiting(index) as usize];
         let event = TrackEvent::new(Type::Begin, Category::Wait, name);
-        self.put(&TrackEvent { stack: wait.stack, args: args.slice(), ..event });
+        let fields = self.own_labels(wait.thread, wait.in_poll);
+        self.put(&TrackEvent { stack: wait.stack, args: args.slice(), fields: &fields, ..event });
     }
 }
 
