@@ -8,9 +8,10 @@
 //! What exit(3) does not run for (`_exit`, abort, a signal) leaves a file without an end, whole up to a second before.
 //! A program that runs with the rights of another user than its caller (set-user-ID) is not recorded.
 
+#![allow(clippy::multiple_unsafe_ops_per_block, reason = "one walk along the environment")]
 #![allow(unsafe_code, reason = "runs before main and after it, and changes the environment before main")]
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::{Mutex, PoisonError};
 
@@ -31,8 +32,7 @@ extern "C" fn before_main() {
     }
     let path = with_own_number(&wanted);
     if path == wanted {
-        // SAFETY: before main, so nobody else reads the environment.
-        unsafe { std::env::remove_var(VARIABLE) };
+        take_out_of_environment();
     }
     match start(&path) {
         Ok(capture) => *CAPTURE.lock().unwrap_or_else(PoisonError::into_inner) = Some(capture),
@@ -46,6 +46,26 @@ fn start(path: &OsStr) -> Result<Capture, Box<dyn std::error::Error>> {
     let capture = Capture::start(CaptureOptions { groups: Groups::ALL, cpu_hz: 0, sink, resolver: None })?;
     status::set("environment", format!("on: {VARIABLE} records to {}", path.display()));
     Ok(capture)
+}
+
+/// By hand: programs such as bash have an `unsetenv` of their own, which does something else before their `main`.
+fn take_out_of_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut c_char;
+    }
+    let is_ours = |entry: &CStr| {
+        entry.to_bytes().strip_prefix(VARIABLE.as_bytes()).is_some_and(|rest| rest.starts_with(b"="))
+    };
+    // SAFETY: before main, so nobody else reads the environment; a list of C strings that ends in a null pointer.
+    unsafe {
+        let (mut from, mut to) = (environ, environ);
+        while !(*from).is_null() {
+            *to = *from;
+            to = to.add(usize::from(!is_ours(CStr::from_ptr(*from))));
+            from = from.add(1);
+        }
+        *to = std::ptr::null_mut();
+    }
 }
 
 /// Whatever stands for the process's number replaced by it.

@@ -142,3 +142,25 @@ fn threads_are_cancelled_in_hooked_calls() {
         assert!(made.iter().all(|thread| !thread.life.open), "their ends were seen");
     });
 }
+
+/// The kernel may give a process's signal to any of its threads that takes it.
+#[test]
+fn kymos_own_threads_take_no_signals_of_the_program() {
+    watched::in_child(|| {
+        let threads = || {
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+            tasks.map(|task| task.unwrap().path()).collect::<std::collections::HashSet<_>>()
+        };
+        let before = threads();
+        let (capture, _sink) = start(Groups::ALL);
+        let own: Vec<_> = threads().difference(&before).cloned().collect();
+        assert_eq!(own.len(), 1);
+        let status = std::fs::read_to_string(own[0].join("status")).unwrap();
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:\t")).unwrap();
+        let blocked = u64::from_str_radix(blocked, 16).unwrap();
+        for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGALRM, libc::SIGUSR1, libc::SIGPROF] {
+            assert_ne!(blocked & 1 << (signal - 1), 0, "{signal}");
+        }
+        capture.stop();
+    });
+}

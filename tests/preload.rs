@@ -34,16 +34,22 @@ fn a_program_that_does_not_link_kymo_is_recorded_to_its_end() {
 #[test]
 fn the_programs_that_it_starts_write_a_trace_each_if_their_number_is_in_its_name() {
     let folder = tempfile::tempdir().unwrap();
-    let traces = |name: &str| {
+    let traces = |shell: &str, name: &str| {
+        // Bash has a getenv(3) and an unsetenv(3) of its own.
         let run = "cat /proc/self/comm; cat /proc/self/comm; echo $KYMO_TRACE";
-        let path = folder.path().join(name);
-        let output = preloaded(Command::new("sh").args(["-c", run]), &path).output().unwrap();
-        let files = std::fs::read_dir(folder.path()).unwrap().count();
+        let path = folder.path().join(shell).join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let output = preloaded(Command::new(shell).args(["-c", run]), &path).output().unwrap();
+        let files = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
         (String::from_utf8(output.stdout).unwrap(), files)
     };
-    assert_eq!(traces("one"), ("cat\ncat\n\n".to_owned(), 1));
-    let each = folder.path().join("%p").to_str().unwrap().to_owned();
-    assert_eq!(traces("%p"), (format!("cat\ncat\n{each}\n"), 1 + 3));
+    for shell in ["sh", "bash"] {
+        assert_eq!(traces(shell, "one"), ("cat\ncat\n\n".to_owned(), 1), "{shell}");
+        let each = folder.path().join(shell).join("%p").to_str().unwrap().to_owned();
+        assert_eq!(traces(shell, "%p"), (format!("cat\ncat\n{each}\n"), 1 + 3), "{shell}");
+    }
+    // The other one leaves by _exit(2).
+    assert_eq!(trace(&folder.path().join("bash/one")).info.program, "bash");
 }
 
 #[test]

@@ -347,8 +347,7 @@ async fn ask(
 /// Works on a thread of its own, which is never recorded.
 async fn apart(work: impl FnOnce() -> Answered + Send + 'static) -> Answered {
     let (done, result) = tokio::sync::oneshot::channel();
-    let worker = std::thread::Builder::new().name("kymo-view".to_string()).spawn(move || {
-        crate::record::mute_this_thread();
+    let worker = crate::record::spawn("kymo-view", move || {
         // Nobody listens any more: the browser has left.
         let _ = done.send(work());
     });

@@ -165,11 +165,7 @@ pub(super) async fn in_memory(asked: Asked) -> Result<Recorded, RecordError> {
 /// # Errors
 /// The system has no thread for it.
 pub(super) fn apart(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    let work = move || {
-        record::mute_this_thread();
-        work();
-    };
-    std::thread::Builder::new().name(name.into()).spawn(work).map(drop)
+    record::spawn(name, work)
 }
 
 /// A capture from start to end: what ended it before its time, and when.

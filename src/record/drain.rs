@@ -93,7 +93,7 @@ fn lock() -> MutexGuard<'static, Option<Drain>> {
 /// The thread could not be started.
 pub(super) fn run(recorder: &'static Recorder, drain: &mut Drain) -> std::io::Result<()> {
     if !drain.started {
-        std::thread::Builder::new().name("kymo-drain".into()).spawn(move || forever(recorder))?;
+        super::spawn("kymo-drain", move || forever(recorder))?;
         drain.started = true;
     }
     WAKE.notify_one();
@@ -108,7 +108,6 @@ pub(super) fn hurry() {
 }
 
 fn forever(recorder: &'static Recorder) {
-    thread::mute();
     THREAD.get_or_init(std::thread::current);
     let mut sealed = Instant::now();
     loop {

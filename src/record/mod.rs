@@ -370,6 +370,18 @@ pub fn usage() -> Usage {
     }
 }
 
+/// Starts a thread of kymo's own: it is never recorded, and takes no signals.
+///
+/// # Errors
+/// The system has no thread for it.
+pub fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let work = move || {
+        thread::mute();
+        work();
+    };
+    signals::held(|| std::thread::Builder::new().name(name.into()).spawn(work)).map(drop)
+}
+
 /// Never records anything on this thread from now on: for kymo's own threads.
 pub fn mute_this_thread() {
     thread::mute();

@@ -1,8 +1,11 @@
-//! Writes that raise no signal.
+//! Signals that are the program's: those that our writes would raise, and those that our threads might be given.
 //!
 //! A write to a pipe that nobody reads raises SIGPIPE, one past the limit on a file's size SIGXFSZ: both end a process
 //! that has said nothing about them. A trace's file must not end the program, so they are held back on this thread while
 //! we write, and what we have raised is taken away.
+//!
+//! The kernel gives a process's signal to any of its threads that takes it. A handler of a program that has one thread
+//! counts on running on that one, and may leave by longjmp(3): so ours take none.
 
 #![allow(unsafe_code, reason = "pthread_sigmask(3) and sigtimedwait(2)")]
 
@@ -28,6 +31,23 @@ pub(super) fn without<R>(write: impl FnOnce() -> io::Result<R>) -> io::Result<R>
         // SAFETY: the set was written by the call above.
         unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
     }
+    result
+}
+
+/// Does `spawn`, whose threads take no signals, but for those of their own faults.
+pub(super) fn held<R>(spawn: impl FnOnce() -> R) -> R {
+    let (mut all, mut before) = (set(&[]), set(&[]));
+    // SAFETY: the set is ours and initialised.
+    unsafe { libc::sigfillset(&mut all) };
+    for fault in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGABRT, libc::SIGTRAP] {
+        // SAFETY: as above.
+        unsafe { libc::sigdelset(&mut all, fault) };
+    }
+    // SAFETY: both sets are ours and initialised.
+    unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &all, &mut before) };
+    let result = spawn();
+    // SAFETY: the set was written by the call above.
+    unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &before, std::ptr::null_mut()) };
     result
 }
 

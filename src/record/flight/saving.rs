@@ -14,7 +14,7 @@ use super::{FlightError, Running, running};
 use crate::limits::{FLIGHT_PANIC_MS, FLIGHT_SAVED, FLIGHT_SAVED_SECONDS};
 use crate::record::file::OwnFile;
 use crate::record::session::Resolver;
-use crate::record::{mute_this_thread, thread};
+use crate::record::thread;
 use crate::status;
 
 /// What files of snapshots begin with: those that are deleted when there are too many.
@@ -198,9 +198,5 @@ fn save_on_panic() {
 
 /// Does work on a thread of its own that is never recorded.
 fn apart(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let work = move || {
-        mute_this_thread();
-        work();
-    };
-    std::thread::Builder::new().name("kymo-flight".into()).spawn(work).map(drop)
+    crate::record::spawn("kymo-flight", work)
 }
