@@ -8,26 +8,30 @@ mod served;
 mod watched;
 
 use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-use kymo::events::{Group, Groups};
+use kymo::events::{Group, Groups, LiveProfile};
 use kymo::model::Trace;
 use kymo::profile::{Profile, live_block, live_mutex};
-use kymo::record::session::{Capture, CaptureOptions};
+use kymo::record::session::{Capture, CaptureOptions, Resolver};
 use kymo::record::sink::MemorySink;
 use watched::in_child;
 
 /// How long a planted holder keeps its lock.
 const HELD: Duration = Duration::from_millis(100);
 
-/// A capture of no length.
+/// A capture of no length, with functions named.
 fn told() -> Trace {
+    captured(Some(kymo::model::symbols::resolve))
+}
+
+/// A capture of no length.
+fn captured(resolver: Option<Resolver>) -> Trace {
     let sink = MemorySink::new(64 << 20);
     let groups = Groups::NONE.with(Group::Block);
-    let resolver: kymo::record::session::Resolver = kymo::model::symbols::resolve;
-    let options =
-        CaptureOptions { groups, cpu_hz: 0, sink: Box::new(sink.clone()), resolver: Some(resolver) };
+    let options = CaptureOptions { groups, cpu_hz: 0, sink: Box::new(sink.clone()), resolver };
     Capture::start(options).unwrap().stop();
     let (trace, problems) = kymo::model::load::load(&sink.take()).unwrap();
     assert_eq!(problems, []);
@@ -224,6 +228,71 @@ fn what_is_served_is_on_by_default_and_a_rate_that_was_set_stays() {
         let sources = kymo::status::sources();
         let (_, state) = sources.iter().find(|(source, _)| source == "contention").unwrap();
         assert_eq!(state, "block: one wait for each 20000 ns, mutex: one wake in 1");
+    });
+}
+
+/// Posts the semaphore that [`posts_in_a_handler`] waits for.
+extern "C" fn post(_: libc::c_int) {
+    // SAFETY: initialised before any signal is sent; sem_post(3) may be called in handlers.
+    unsafe { libc::sem_post(SEMAPHORE.0.get()) };
+}
+
+struct Semaphore(UnsafeCell<libc::sem_t>);
+
+// SAFETY: a semaphore is made for several threads.
+unsafe impl Sync for Semaphore {}
+
+static SEMAPHORE: Semaphore = Semaphore(UnsafeCell::new(
+    // SAFETY: zero bytes are a semaphore of none.
+    unsafe { std::mem::zeroed() },
+));
+
+/// Waits for what its own signal posts, again and again.
+fn posts_in_a_handler(stop: &AtomicBool) {
+    while !stop.load(Ordering::Relaxed) {
+        // SAFETY: the signal is handled.
+        assert_eq!(unsafe { libc::raise(libc::SIGUSR2) }, 0);
+        // SAFETY: an initialised semaphore.
+        assert_eq!(unsafe { libc::sem_wait(SEMAPHORE.0.get()) }, 0);
+    }
+}
+
+#[test]
+fn whatever_is_turned_on_and_off_meanwhile_nothing_hangs_and_no_time_is_weighed_twice() {
+    in_child(|| {
+        // SAFETY: the handler only posts.
+        unsafe { libc::signal(libc::SIGUSR2, post as *const () as libc::sighandler_t) };
+        let (stop, begun) = (AtomicBool::new(false), Instant::now());
+        let (mutex, parking) = (Mutex::new(0), parking_lot::Mutex::new(0));
+        let pthread = Pthread(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+        let contend = || {
+            while !stop.load(Ordering::Relaxed) {
+                waits_for_std(&mutex);
+                waits_for_parking_lot(&parking);
+                waits_for_pthread(&pthread);
+            }
+        };
+        std::thread::scope(|scope| {
+            (0..4).for_each(|_| drop(scope.spawn(contend)));
+            scope.spawn(|| posts_in_a_handler(&stop));
+            let mut latest = 0;
+            for round in 0..40 {
+                kymo::set_block_profile_rate([1, 0, 20_000][round % 3]);
+                kymo::set_mutex_profile_fraction([1, 10, 0, 3][round % 4]);
+                let told = captured(None).contended.iter().map(|weight| weight.contentions).sum();
+                assert!(told >= latest, "weights only grow");
+                latest = told;
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+        let trace = captured(None);
+        let most = 5.0 * begun.elapsed().as_nanos() as f64;
+        // A weighed wake stands for up to ten, by chance for more than there were.
+        for (profile, most) in [(LiveProfile::Block, most), (LiveProfile::Mutex, 2.0 * most)] {
+            let of = trace.contended.iter().filter(|weight| weight.profile == profile);
+            let delay: f64 = of.map(|weight| weight.delay_ns as f64).sum();
+            assert!(delay > 0.0 && delay < most, "{profile:?}: {delay} of {most} ns");
+        }
     });
 }
 
