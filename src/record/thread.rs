@@ -408,11 +408,20 @@ impl Recorder {
 
 fn fill_in(slot: &Slot, index: u32, tid: u32, recorder: &Recorder) {
     slot.index.store(index, Ordering::Relaxed);
-    slot.thread.store(recorder.next_thread.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+    slot.thread.store(next_number(&recorder.next_thread), Ordering::Relaxed);
     slot.tid.store(tid, Ordering::Relaxed);
     slot.random.store(u64::from(tid) << 32 | 0x9e37_79b9, Ordering::Relaxed);
     slot.rounds.store(0, Ordering::Relaxed);
     slot.signal_wanted.store(false, Ordering::Relaxed);
+}
+
+/// The next thread's number. They begin anew after 2^32 threads, which a service that makes a thousand a second has made
+/// in fifty days; 0 stays kymo's own.
+fn next_number(next: &AtomicU32) -> u32 {
+    match next.fetch_add(1, Ordering::Relaxed) {
+        0 => next.fetch_add(1, Ordering::Relaxed),
+        number => number,
+    }
 }
 
 /// The key whose destructor retires a thread's slot, once it is made.
@@ -521,4 +530,16 @@ pub(super) fn number() -> ThreadId {
 /// This thread's slot, if it has one.
 pub(super) fn current() -> Option<&'static Slot> {
     PLACE.get().map(|place| &place.item)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn g8_counter_wrap_threads_numbers_begin_anew_and_are_never_kymos_own() {
+        let next = AtomicU32::new(u32::MAX - 1);
+        let numbers: Vec<u32> = (0..4).map(|_| next_number(&next)).collect();
+        assert_eq!(numbers, [u32::MAX - 1, u32::MAX, 1, 2]);
+    }
 }
