@@ -143,7 +143,7 @@ pub const SCHED_RING_BYTES: usize = 8 * 1024 * 1024;
 
 /// Pages of a new thread's ring, while all rings take at most so many quarters of [`SCHED_RING_BYTES`]. A page holds 128
 /// switches. A ring that is full before it is read: switches are lost, counted (`kernel_ring`).
-pub const SCHED_RING_PAGES: &[(usize, usize)] = &[(16, 2), (4, 3), (1, 4)];
+pub const SCHED_RING_PAGES: &[(usize, usize)] = &[(64, 1), (16, 2), (4, 3), (1, 4)];
 
 /// Rings that new threads have opened and the drain has not taken yet. More: it finds those threads by itself.
 pub const SCHED_ANNOUNCED: usize = 1024;

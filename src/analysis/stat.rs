@@ -9,9 +9,10 @@ use std::fmt;
 use serde::Serialize;
 
 use super::memory::{MemoryUse, memory};
+use super::on_cpu::{self, OnCpu};
 use crate::events::kind;
 use crate::format::file::Problem;
-use crate::model::{Ns, State, StateChange, Trace};
+use crate::model::{Ns, State, StateChange, Thread, Trace};
 
 /// A trace in numbers. The names of the fields are the keys of `kymo stat --json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -64,6 +65,8 @@ pub struct Stat {
     pub task_ns: BTreeMap<&'static str, u64>,
     /// Memory over time.
     pub memory: MemoryUse,
+    /// What threads had of the CPUs, by the kernel's word; those of which it told nothing are left out.
+    pub on_cpu: Vec<OnCpuLine>,
     /// Losses, by thread and reason.
     pub losses: Vec<LossLine>,
     /// Each source and its state.
@@ -85,6 +88,23 @@ pub struct LossLine {
     pub reason: &'static str,
     /// How many.
     pub count: u64,
+}
+
+/// What a thread had of the CPUs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OnCpuLine {
+    /// kymo's number of the thread.
+    pub thread: u32,
+    /// The kernel's number.
+    pub tid: u64,
+    /// Its name.
+    pub name: String,
+    /// Nanoseconds on a CPU.
+    pub running_ns: u64,
+    /// Nanoseconds for which it wanted one.
+    pub runnable_ns: u64,
+    /// How often one was taken from it.
+    pub preemptions: u64,
 }
 
 /// Counts a trace.
@@ -115,6 +135,7 @@ pub fn stat(trace: &Trace, problems: &[Problem]) -> Stat {
         thread_ns: totals(trace.threads.iter().map(|thread| (thread.states.as_slice(), thread.life.end))),
         task_ns: totals(trace.tasks.iter().map(|task| (task.states.as_slice(), task.life.end))),
         memory: memory(trace),
+        on_cpu: on_cpu(trace),
         losses: losses(trace),
         sources: info.sources.iter().cloned().collect(),
         problems: problems.iter().map(Problem::to_string).collect(),
@@ -141,6 +162,19 @@ fn totals<'a>(tracks: impl Iterator<Item = (&'a [StateChange], Ns)>) -> BTreeMap
         }
     }
     totals
+}
+
+/// The busiest first.
+fn on_cpu(trace: &Trace) -> Vec<OnCpuLine> {
+    let told = on_cpu::on_cpu(trace);
+    let line = |(thread, told): (&Thread, Option<OnCpu>)| {
+        let OnCpu { running, runnable, preemptions } = told?;
+        let (id, tid, name) = (thread.id.0, thread.tid, thread.name.clone());
+        Some(OnCpuLine { thread: id, tid, name, running_ns: running, runnable_ns: runnable, preemptions })
+    };
+    let mut lines: Vec<_> = trace.threads.iter().zip(told).filter_map(line).collect();
+    lines.sort_by_key(|line| std::cmp::Reverse(line.running_ns));
+    lines
 }
 
 fn losses(trace: &Trace) -> Vec<LossLine> {
@@ -177,6 +211,13 @@ impl fmt::Display for Stat {
             writeln!(f, "{:<16} {:>12.3} {:>12.3}", state.word(), of(&self.thread_ns), of(&self.task_ns))?;
         }
         write!(f, "{}", self.memory)?;
+        if !self.on_cpu.is_empty() {
+            writeln!(f, "\n{:<16} {:>12} {:>12} {:>12}", "on a CPU", "seconds", "waited, s", "preempted")?;
+        }
+        for line in &self.on_cpu {
+            let (running, runnable) = (line.running_ns as f64 / 1e9, line.runnable_ns as f64 / 1e9);
+            writeln!(f, "{:<16} {running:>12.3} {runnable:>12.3} {:>12}", line.name, line.preemptions)?;
+        }
         for loss in &self.losses {
             writeln!(f, "lost: {} of thread {} ({}): {}", loss.count, loss.tid, loss.name, loss.reason)?;
         }

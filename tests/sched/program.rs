@@ -1,12 +1,15 @@
 //! A program whose run and sleep pattern is known, and what it says itself of its threads.
 
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kymo::analysis::on_cpu::OnCpu;
-use kymo::events::Groups;
+use kymo::events::{Group, Groups};
 use kymo::model::{CpuSlice, Trace};
 use kymo::record::session::{Capture, CaptureOptions};
-use kymo::record::sink::MemorySink;
+use kymo::record::sink::{MemorySink, Offer, Sink};
 
 /// What a thread has run while the capture ran, by its own CPU clock.
 #[derive(Debug, Clone, Copy)]
@@ -31,6 +34,68 @@ pub(crate) fn record_bytes<R>(groups: Groups, work: impl FnOnce() -> R) -> (R, V
     let progress = capture.stop();
     assert_eq!(progress.lost, 0);
     (result, sink.take())
+}
+
+/// Keeps the drain waiting while somebody holds the gate: then nobody reads rings.
+struct Gated {
+    sink: MemorySink,
+    gate: Arc<Mutex<()>>,
+}
+
+impl Sink for Gated {
+    fn offer(&mut self, sections: Vec<u8>) -> Offer {
+        drop(self.gate.lock().unwrap());
+        self.sink.offer(sections)
+    }
+}
+
+/// Records switches while `work` runs and nobody reads them: the trace, and how many events were lost.
+pub(crate) fn record_unread<R>(work: impl FnOnce() -> R) -> (R, Trace, u64) {
+    let (sink, gate) = (MemorySink::new(256 << 20), Arc::new(Mutex::new(())));
+    let groups = Groups::NONE.with(Group::Sched).with(Group::Thread);
+    let gated = Gated { sink: sink.clone(), gate: gate.clone() };
+    let options = CaptureOptions { groups, cpu_hz: 0, sink: Box::new(gated), resolver: None };
+    let capture = Capture::start(options).unwrap();
+    let held = gate.lock().unwrap();
+    let result = work();
+    drop(held);
+    let lost = capture.stop().lost;
+    let (trace, problems) = kymo::model::load::load(&sink.take()).unwrap();
+    assert_eq!(problems, []);
+    (result, trace, lost)
+}
+
+/// Two threads that wait for each other more often than a ring has room for.
+pub(crate) fn hand_to_and_fro() -> Vec<Truth> {
+    const TIMES: usize = 10_000;
+    let (mut here, mut there) = UnixStream::pair().unwrap();
+    let spawn = |name: &'static str, work: Box<dyn FnOnce() + Send>| {
+        let named = std::thread::Builder::new().name(name.into());
+        let thread = named.spawn(move || {
+            work();
+            cpu_clock()
+        });
+        (name, thread.unwrap())
+    };
+    let to = spawn(
+        "to",
+        Box::new(move || {
+            for _ in 0..TIMES {
+                here.write_all(b"!").unwrap();
+                here.read_exact(&mut [0]).unwrap();
+            }
+        }),
+    );
+    let fro = spawn(
+        "fro",
+        Box::new(move || {
+            for _ in 0..TIMES {
+                there.read_exact(&mut [0]).unwrap();
+                there.write_all(b"!").unwrap();
+            }
+        }),
+    );
+    [to, fro].into_iter().map(|(name, thread)| Truth { name, ran: thread.join().unwrap() }).collect()
 }
 
 /// Of this thread.

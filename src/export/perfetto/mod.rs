@@ -14,6 +14,7 @@ mod intern;
 mod messages;
 mod packets;
 mod samples;
+mod sched;
 mod tasks;
 mod threads;
 mod tracks;
@@ -64,6 +65,7 @@ pub fn write_with(options: Options, trace: &Trace, out: &mut dyn Write) -> io::R
     tasks::write_spans(&mut export, &mut sequence)?;
     tasks::write_counters(&mut export, &mut sequence)?;
     samples::write(&mut export, &mut sequence)?;
+    sched::write(&mut export, &mut sequence)?;
     export.out.finish()
 }
 

@@ -70,6 +70,14 @@ pub(super) struct Sample {
     pub(super) stack: StackId,
 }
 
+/// `GenericKernelTaskStateEvent.TaskStateEnum`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TaskState {
+    Runnable = 2,
+    Running = 3,
+    Sleeping = 4,
+}
+
 /// The sequence's clocks: nanoseconds since the previous packet, and since the trace's start.
 const SINCE_PREVIOUS: u32 = 64;
 const SINCE_START: u32 = 65;
@@ -188,6 +196,19 @@ impl Sequence {
         out.extend_from_slice(&[0x28, 2]); // cpu_mode: user
         fill(body, out);
         self.put_fresh(out);
+        fill(packet, out);
+    }
+
+    /// What the kernel has a thread do from `at` on.
+    pub(super) fn task_state(&mut self, at: Ns, cpu: u32, tid: u64, state: TaskState, out: &mut Vec<u8>) {
+        let packet = self.open_packet(at, out);
+        out.extend_from_slice(&[0xaa, 0x07]); // generic_kernel_task_state_event
+        let body = reserve(out);
+        for (tag, value) in [(0x08, u64::from(cpu)), (0x18, tid), (0x20, state as u64)] {
+            out.push(tag);
+            put_u64(out, value);
+        }
+        fill(body, out);
         fill(packet, out);
     }
 

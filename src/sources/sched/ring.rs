@@ -84,9 +84,10 @@ impl Ring {
         Err(NoRing::NoRoom)
     }
 
-    /// Gives what has come since the last time, oldest first.
-    pub(super) fn read(&mut self, mut take: impl FnMut(Record)) {
+    /// Gives what has come since the last time, oldest first; whether the ring was full, so that more may be missing.
+    pub(super) fn read(&mut self, mut take: impl FnMut(Record)) -> bool {
         let head = self.position(HEAD).load(Ordering::Acquire);
+        let full = head.saturating_sub(self.read) + LONGEST > (self.pages * page_bytes()) as u64;
         while self.read < head {
             let header = self.word(self.read);
             let (kind, misc, size) = (header as u32, (header >> 32) as u16, header >> 48);
@@ -100,6 +101,7 @@ impl Ring {
             self.read += size;
         }
         self.position(TAIL).store(self.read, Ordering::Release);
+        full
     }
 
     /// Every record ends in thread, time and CPU (`sample_id_all`).
@@ -137,6 +139,9 @@ impl Drop for Ring {
         MAPPED.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
+
+/// Bytes of the longest record that comes, one of a thread's exit, and of the loss that would be told before it.
+const LONGEST: u64 = 56 + 48;
 
 // Of linux/perf_event.h.
 const HEAD: usize = 1024;

@@ -57,6 +57,8 @@ struct Watched {
     place: Place,
     /// It is not there any more, though its ring may not tell so.
     exited: bool,
+    /// Its ring was full, and nothing has come since then.
+    was_full: bool,
 }
 
 /// What is watched now.
@@ -118,8 +120,16 @@ impl Watch {
                     continue;
                 }
             }
-            self.watched
-                .insert(tid, Watched { ring, thread: Some(thread), place: Place::On { cpu }, exited: false });
+            self.watched.insert(
+                tid,
+                Watched {
+                    ring,
+                    thread: Some(thread),
+                    place: Place::On { cpu },
+                    exited: false,
+                    was_full: false,
+                },
+            );
         }
     }
 
@@ -185,7 +195,7 @@ struct Edge {
 impl Watched {
     fn from_now(ring: Ring, tid: u32) -> Watched {
         let (since, ran) = (clock::ticks(), totals::cpu_clock(tid).unwrap_or_default());
-        Watched { ring, thread: None, place: Place::Unknown { since, ran }, exited: false }
+        Watched { ring, thread: None, place: Place::Unknown { since, ran }, exited: false, was_full: false }
     }
 
     fn tell(&mut self, tid: u32, line: &Line, edge: Option<Edge>, collector: &mut Collector<'_>) {
@@ -193,7 +203,8 @@ impl Watched {
         // Before the ring is read: if that is empty, the thread has been in one place until here.
         let seen = edge.as_ref().and_then(|_| Seen::of(tid));
         let mut records = Vec::new();
-        self.ring.read(|record| records.push((line.ticks(record.at), record)));
+        let full = self.ring.read(|record| records.push((line.ticks(record.at), record)));
+        self.was_full = full || self.was_full && records.is_empty();
         if let Place::Unknown { since, ran } = self.place {
             let first = records.iter().find_map(|(_, record)| place_before(record));
             if let Some(place) = first.or_else(|| seen?.place(since, ran)) {
@@ -211,6 +222,11 @@ impl Watched {
             edge.totals.into_iter().for_each(|totals| collector.emit_of(thread, collector.now(), totals));
         }
         after.iter().for_each(|(ticks, record)| self.take(thread, *ticks, record, collector));
+        if self.was_full && self.exited && self.place != Place::Gone {
+            // The kernel tells a loss with the next record, and of this thread there is none: one at least is missing.
+            let at = records.last().map_or(collector.now(), |(ticks, _)| *ticks);
+            self.missing(thread, at, 1, collector);
+        }
     }
 
     fn take(&mut self, thread: ThreadId, ticks: u64, record: &Record, collector: &mut Collector<'_>) {
@@ -220,14 +236,18 @@ impl Watched {
             What::Out { preempted } => Place::Off { cpu, preempted },
             What::Exit => Place::Off { cpu, preempted: false },
             What::Lost(count) => {
-                collector.lose_of(thread, LossReason::KernelRing, count);
-                return collector.emit_of(thread, ticks, SwitchGap { count: Count(count) });
+                return self.missing(thread, ticks, count, collector);
             }
         };
         self.tell_place(thread, ticks, collector);
         if record.what == What::Exit {
             self.place = Place::Gone;
         }
+    }
+
+    fn missing(&self, thread: ThreadId, ticks: u64, count: u64, collector: &mut Collector<'_>) {
+        collector.lose_of(thread, LossReason::KernelRing, count);
+        collector.emit_of(thread, ticks, SwitchGap { count: Count(count) });
     }
 
     fn tell_place(&self, thread: ThreadId, ticks: u64, collector: &mut Collector<'_>) {
