@@ -71,6 +71,25 @@ fn a12_errno_is_what_the_failed_call_left() {
     });
 }
 
+extern "C" fn spoils_errno(_: c_int) {
+    // SAFETY: errno is this thread's own.
+    unsafe { *libc::__errno_location() = libc::EXDEV };
+}
+
+#[test]
+fn a12_errno_is_kept_also_where_the_programs_own_handler_does_not() {
+    in_child(|| {
+        take_signal(spoils_errno);
+        sample_unnamed(HZ, || {
+            // SAFETY: there is no such descriptor.
+            assert_eq!(unsafe { libc::close(-1) }, -1);
+            // SAFETY: it sends a signal, which has a handler.
+            unsafe { libc::raise(libc::SIGPROF) };
+            assert_eq!(Error::last_os_error().raw_os_error(), Some(libc::EBADF));
+        });
+    });
+}
+
 #[test]
 fn a13_signals_of_others_go_to_their_handler_and_are_no_samples() {
     in_child(|| {
@@ -96,6 +115,29 @@ fn a13_signals_of_others_go_to_their_handler_and_are_no_samples() {
         let ((), sampled) = sample_unnamed(HZ, || burn(Duration::from_millis(400)));
         assert!(FOREIGN.load(Ordering::Relaxed) > 501 + 20, "{FOREIGN:?}");
         assert!(sampled.total() < Duration::from_millis(900), "{:?}", sampled.total());
+    });
+}
+
+#[test]
+fn a13_timers_of_the_programs_own_are_its_own() {
+    in_child(|| {
+        take_signal(the_programs_own);
+        // SAFETY: zeros are a valid sigevent.
+        let mut event: libc::sigevent = unsafe { zeroed() };
+        (event.sigev_notify, event.sigev_signo) = (libc::SIGEV_SIGNAL, libc::SIGPROF);
+        let mut timer = null_mut();
+        let every = libc::timespec { tv_sec: 0, tv_nsec: 4_000_000 };
+        let times = libc::itimerspec { it_interval: every, it_value: every };
+        // SAFETY: it reads one event and writes one timer.
+        assert_eq!(unsafe { libc::timer_create(libc::CLOCK_PROCESS_CPUTIME_ID, &mut event, &mut timer) }, 0);
+        let ((), sampled) = sample_unnamed(100, || {
+            // SAFETY: it reads one itimerspec.
+            assert_eq!(unsafe { libc::timer_settime(timer, 0, &times, null_mut()) }, 0);
+            burn(Duration::from_millis(400));
+        });
+        assert!(FOREIGN.load(Ordering::Relaxed) > 20, "{FOREIGN:?}");
+        let total = sampled.total();
+        assert!(total > Duration::from_millis(300) && total < Duration::from_millis(600), "{total:?}");
     });
 }
 

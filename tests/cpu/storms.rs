@@ -90,6 +90,54 @@ fn a3_libraries_may_come_and_go() {
     });
 }
 
+/// A forked child that ends at once, as it should.
+fn fork_once() {
+    // SAFETY: the child only ends itself.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        burn(Duration::from_millis(2));
+        // SAFETY: as above.
+        unsafe { libc::_exit(7) };
+    }
+    let mut status = 0;
+    // SAFETY: it writes one status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    assert_eq!(libc::WEXITSTATUS(status), 7);
+}
+
+#[test]
+fn a4_all_of_it_at_once_leaves_memory_as_it_was() {
+    in_child(|| {
+        let turn = AtomicU64::new(0);
+        let work = || match turn.fetch_add(1, Ordering::Relaxed) % 64 {
+            0 => fork_once(),
+            1..8 => drop(std::backtrace::Backtrace::force_capture()),
+            8..16 => thread::spawn(|| burn(Duration::from_micros(50))).join().unwrap(),
+            16..32 => drop(std::hint::black_box(vec![1u8; 100_000])),
+            // SAFETY: a library of the C library, which may be loaded and unloaded.
+            32 => unsafe {
+                let library = libc::dlopen(c"libresolv.so.2".as_ptr(), libc::RTLD_NOW);
+                if !library.is_null() {
+                    libc::dlclose(library);
+                }
+            },
+            _ => assert!(catch_unwind(|| panic_deep(30)).is_err()),
+        };
+        let _sampling = Sampling::start(HZ);
+        let rounds = |rounds| {
+            thread::scope(|scope| {
+                (0..4).for_each(|_| drop(scope.spawn(|| (0..rounds).for_each(|_| work()))));
+            });
+        };
+        rounds(500);
+        let before = resident();
+        rounds(1500);
+        let grown = resident().saturating_sub(before);
+        println!("{grown} bytes more");
+        assert!(grown < 24 << 20, "{grown} bytes more");
+    });
+}
+
 #[test]
 fn a17_captures_may_start_and_stop_at_any_rate() {
     in_child(|| {
