@@ -44,13 +44,14 @@ fn the_machine_is_told_by_trying_and_what_is_missing_has_a_line_that_helps() {
     let report = report(&[]);
     assert!(report["target"].is_null());
     let machine = &report["machine"];
-    for name in ["clock", "perf events", "recorder", "cpu"] {
+    for name in ["clock", "perf events", "recorder", "cpu", "sched"] {
         check(machine, name);
     }
     for check in machine.as_array().unwrap() {
         assert!(!check["says"].as_str().unwrap().is_empty(), "{check:#}");
         assert!(check["state"] == "on" || check["fix"].is_string(), "no line that helps: {check:#}");
     }
+    assert!(check(machine, "sched")["state"] != "unknown", "it is asked while it is on");
     assert!(check(machine, "recorder")["costs"].as_str().unwrap().contains("1 ns while nothing records"));
 }
 

@@ -76,16 +76,18 @@ impl Sink for Discard {
 fn sources() -> Vec<Check> {
     let options =
         CaptureOptions { groups: Groups::ALL, cpu_hz: CPU_HZ, sink: Box::new(Discard), resolver: None };
-    match Capture::start(options) {
-        Ok(capture) => drop(capture.stop()),
+    let capture = match Capture::start(options) {
+        Ok(capture) => capture,
         Err(error) => {
             let says = format!("off: {error}");
             return vec![
                 Check::new("recorder", State::Off, says).fix("more memory, or a higher `ulimit -v`"),
             ];
         }
-    }
+    };
+    // Some are off again once nobody asks for them.
     let said = kymo::status::sources();
+    capture.stop();
     let of_machine = said.iter().filter(|(name, _)| !OF_PROGRAMS.contains(&name.as_str()));
     of_machine.map(|(name, words)| Check::of_status(name, words)).collect()
 }

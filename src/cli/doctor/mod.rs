@@ -76,6 +76,7 @@ impl Check {
     fn of_status(name: &str, words: &str) -> Check {
         let fix = fix_of(name, words);
         let state = match words.split([':', ',', ' ', ';']).next().unwrap_or_default() {
+            "off" if words.contains("no capture wants it") => State::Unknown,
             "off" => State::Off,
             "on" if fix.is_none() => State::On,
             _ => State::Partly,
@@ -96,6 +97,7 @@ fn costs_of(source: &str) -> Option<&'static str> {
         "hooks" => "a hooked call: 1 ns while nothing records, 35 ns while something does",
         "tasks" => "a poll and its wake: 2 ns while nothing records, 35 ns while something does",
         "cpu" => "while a capture asks for it: a signal and a stack for each sample",
+        "sched" => "a microsecond for each context switch while a capture asks for them",
         "allocations" => "1 ns for each allocation and its free; a stack for each 512 KiB",
         _ => return None,
     })
@@ -115,6 +117,10 @@ fn fix_of(source: &str, words: &str) -> Option<&'static str> {
         ("tasks", "tokio_unstable adds", "RUSTFLAGS=\"--cfg tokio_unstable\" cargo build"),
         ("cpu", "seccomp", "docker run --security-opt seccomp=unconfined"),
         ("cpu", "kernel's tick", "a kernel with CONFIG_HZ=1000 takes a thousand samples a second"),
+        ("sched", "may kill", "KYMO_SCHED=rings, if the filter lets perf_event_open(2) pass or refuses it"),
+        ("sched", "container", "docker run --security-opt seccomp=unconfined"),
+        ("sched", "no room", "sudo sysctl kernel.perf_event_mlock_kb=8192"),
+        ("sched", "no perf events", "a kernel with CONFIG_PERF_EVENTS"),
         ("", "perf_event_paranoid", "sudo sysctl kernel.perf_event_paranoid=2"),
     ];
     let fits = |(of, word, _): &&(&str, &str, &str)| (of.is_empty() || *of == source) && words.contains(word);
