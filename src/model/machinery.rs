@@ -11,7 +11,8 @@ use super::State;
 use crate::events::Call;
 
 /// Crates that are machinery whole.
-const CRATES: [&str; 27] = [
+const CRATES: [&str; 28] = [
+    "__rustc",
     "std",
     "core",
     "alloc",
@@ -393,6 +394,7 @@ mod tests {
             "core::ops::function::FnOnce::call_once{{vtable.shim}}",
             "<parking_lot_core::thread_parker::imp::ThreadParker as parking_lot_core::thread_parker::ThreadParkerT>::park",
             "tokio::runtime::park::CachedParkThread::park::{{closure}}",
+            "__rustc::__rust_alloc",
             "kymo::record::stack",
             "<kymo::sources::task::Traced<shop::f> as core::future::future::Future>::poll",
         ] {

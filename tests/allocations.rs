@@ -6,15 +6,15 @@
 #![allow(unsafe_code, reason = "an allocator, and calls of it as the language makes them")]
 #![allow(clippy::multiple_unsafe_ops_per_block, reason = "what is done to one allocation belongs together")]
 
-#[path = "alloc/edges.rs"]
+#[path = "allocations/edges.rs"]
 mod edges;
-#[path = "alloc/estimates.rs"]
+#[path = "allocations/estimates.rs"]
 mod estimates;
-#[path = "alloc/moments.rs"]
+#[path = "allocations/moments.rs"]
 mod moments;
-#[path = "alloc/noting.rs"]
+#[path = "allocations/noting.rs"]
 mod noting;
-#[path = "alloc/profiles.rs"]
+#[path = "allocations/profiles.rs"]
 mod profiles;
 mod recorded;
 mod served;
