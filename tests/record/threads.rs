@@ -236,10 +236,13 @@ fn a_signal_handler_that_interrupts_a_write_records_beside_it() {
     let (tid, done) = (AtomicU32::new(0), AtomicBool::new(false));
     let interrupt = |times| {
         for _ in 0..times {
-            let tid = tid.load(Ordering::Acquire);
+            let (tid, handled) = (tid.load(Ordering::Acquire), HANDLED.load(Ordering::Relaxed));
             // SAFETY: the thread lives until `done` is set.
             unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), tid, libc::SIGUSR1) };
-            std::thread::yield_now();
+            // A signal that is sent while another waits is no second one.
+            while HANDLED.load(Ordering::Relaxed) == handled {
+                std::thread::yield_now();
+            }
         }
     };
     let written = std::thread::scope(|scope| {
