@@ -70,7 +70,7 @@ pub(super) struct Recording {
 }
 
 impl Recording {
-    /// Begins now.
+    /// One whose window is not open yet.
     pub(super) fn begin(options: CaptureOptions, number: u64, counters: Arc<Counters>) -> Recording {
         let CaptureOptions { groups, cpu_hz, sink, resolver } = options;
         let begin = clock::sync();
@@ -79,7 +79,7 @@ impl Recording {
             groups: groups.with(Group::Meta),
             cpu_hz,
             begin,
-            window: begin.ticks..=u64::MAX,
+            window: u64::MAX..=u64::MAX,
             sink,
             resolver,
             counters,
@@ -93,8 +93,11 @@ impl Recording {
         }
     }
 
-    /// Writes what a file begins with, once the sources that it wants are on: so that the header says how they are.
+    /// Opens its window and writes what a file begins with, once the sources that it wants are on: that may take some
+    /// milliseconds, and the header says how they are.
     pub(super) fn open(&mut self) {
+        self.begin = clock::sync();
+        self.window = self.begin.ticks..=u64::MAX;
         let mut out = Vec::new();
         encode::magic(&mut out);
         encode::header(&mut out, &header(self.begin));
