@@ -115,7 +115,7 @@ pub const LIVE_STACKS: usize = 16 * 1024;
 /// profile says to live is a lower bound.
 pub const LIVE_SAMPLES: usize = 256 * 1024;
 
-/// Counters in front of the table of sampled allocations, one for each KiB of a GiB of addresses, then from the
+/// Counters in front of the table of sampled allocations, one for each 64 bytes of 64 MiB of addresses, then from the
 /// beginning again. Those that share one cost each other's frees a look into the table.
 pub const LIVE_FILTER: usize = 1024 * 1024;
 /// CPU samples that a capture may ask for in each second that a thread runs. More: 400. The kernel looks at CPU timers

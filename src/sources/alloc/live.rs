@@ -1,9 +1,8 @@
 //! The sampled allocations that live, by address.
 //!
 //! A fixed table: an address may stand in any of [`REACH`] places from its own on; its size, weight and stack stand
-//! beside it. In front of it a counter for each KiB of the address space (many share one) says how many sampled
-//! allocations there may be, so that a free of any other costs the load of one byte, near that of its neighbours: with
-//! finer counters a free would more often wait for its own, with coarser ones more often look into the table for nothing.
+//! beside it. In front of it a counter for each 64 bytes of the address space (many share one) says how many sampled
+//! allocations there may be, so that a free of any other costs the load of one byte, near that of its neighbours.
 //!
 //! Lock-free: an address belongs to one thread from the moment that the allocator returns it until it takes it back,
 //! so its entry is written by one thread at a time; only places are contended for. When there is none, the sample is
@@ -117,7 +116,7 @@ pub(super) fn len() -> usize {
 }
 
 fn counter(place: *mut u8) -> &'static AtomicU8 {
-    &FILTER[(place.addr() >> 10) % LIVE_FILTER]
+    &FILTER[(place.addr() >> 6) % LIVE_FILTER]
 }
 
 /// A counter that has reached its end stays there: then frees near it look into the table for nothing.
