@@ -221,7 +221,9 @@ fn b5_without_timers_to_spare_all_threads_share_one() {
         assert!(status().contains("ulimit -i"), "{}", status());
         let sampled = sampling.stop();
         let share = sampled.total().as_secs_f64() / used.as_secs_f64();
-        assert!((0.8..1.3).contains(&share), "{share} of {used:?}");
+        // Until the first thread is refused each has its own timer, whose begun period is lost. Without the process's clock
+        // to say what a signal stands for it would be half.
+        assert!((0.65..1.3).contains(&share), "{share} of {used:?}");
     });
 }
 
