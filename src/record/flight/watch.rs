@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Saving;
 use crate::clock;
-use crate::events::Event;
+use crate::events::{Event, Loss, LossReason};
 use crate::format::decode::{Arity, Events};
 use crate::format::{EventsHead, Lane};
 use crate::limits::FLIGHT_WATCHED;
@@ -79,8 +79,8 @@ impl Watch {
         let mut news = None;
         let arity = self.arity.clone();
         for stamped in Events::new(bytes, head.base_ticks, &arity).flatten() {
-            if let Event::Loss(_) = stamped.event {
-                self.forget();
+            if let Event::Loss(loss) = stamped.event {
+                self.forget(&loss);
             }
             news = self.take(head.thread.0, stamped.ticks, &stamped.event).or(news);
         }
@@ -159,10 +159,12 @@ impl Watch {
         news.or_else(|| spans.any(|begun| begun.is_news(now, span)).then_some("span"))
     }
 
-    /// Events were lost: what was begun may have ended unseen.
-    fn forget(&mut self) {
-        self.threads.clear();
-        self.spans.clear();
+    /// Events were lost: what was begun may have ended unseen. The kernel's rings hold none of what is watched.
+    fn forget(&mut self, loss: &Loss) {
+        if loss.reason != LossReason::KernelRing {
+            self.threads.remove(&loss.thread.0);
+            self.spans.clear();
+        }
     }
 }
 
@@ -170,8 +172,8 @@ impl Watch {
 mod tests {
     use super::*;
     use crate::events::{
-        Addr, Id, PollBegin, PollEnd, PollOutcome, SpanBegin, SpanEnd, StackId, StrId, TaskId, WaitBegin,
-        WaitEnd, WaitKind, WaitOutcome,
+        Addr, Count, Id, PollBegin, PollEnd, PollOutcome, SpanBegin, SpanEnd, StackId, StrId, TaskId,
+        ThreadId, WaitBegin, WaitEnd, WaitKind, WaitOutcome,
     };
 
     const MS: u64 = 1_000_000_000;
@@ -226,5 +228,16 @@ mod tests {
         assert_eq!(watch.overdue(10 + SHORT), None);
         assert_eq!((watch.overdue(10 + LONG), watch.overdue(11 + LONG)), (Some("poll"), None));
         assert_eq!(all(&mut watch, &[ends]), Vec::<News>::new());
+    }
+
+    #[test]
+    fn after_a_loss_what_was_begun_is_forgotten_unless_the_kernels_rings_lost_it() {
+        let span = SpanBegin { span: Id(7), name: StrId(0), parent: Id(0) };
+        for (reason, news) in [(LossReason::KernelRing, Some("span")), (LossReason::NoChunk, None)] {
+            let mut watch = watch();
+            assert_eq!(all(&mut watch, &[(10, span.into())]), Vec::<News>::new());
+            watch.forget(&Loss { thread: ThreadId(1), reason, count: Count(1) });
+            assert_eq!(watch.overdue(10 + LONG), news);
+        }
     }
 }
