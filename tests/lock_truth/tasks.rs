@@ -10,7 +10,7 @@ use kymo::analysis::{contention, waiting};
 use kymo::model::machinery::LockKind;
 use kymo::model::{Suspension, Trace};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{Barrier, broadcast, mpsc, oneshot, watch};
 
 use crate::recorded::record;
 use crate::{Ends, HELD, Planted};
@@ -234,19 +234,22 @@ const SLOW: Duration = Duration::from_millis(60);
 
 type Lock = tokio::sync::Mutex<u32>;
 
-/// Holds the outer lock while it waits for the inner one.
-async fn holds_outer(outer: Arc<Lock>, inner: Arc<Lock>) {
+/// Holds the outer lock, lets others queue for it, then waits for the inner one.
+async fn holds_outer(outer: Arc<Lock>, inner: Arc<Lock>, round: Arc<Barrier>) {
     for _ in 0..ROUNDS {
         let mut outer = outer.lock().await;
-        tokio::time::sleep(SLOW / 4).await;
+        round.wait().await;
+        tokio::time::sleep(SLOW).await;
         *inner.lock().await += 1;
         *outer += 1;
+        drop(outer);
+        round.wait().await;
     }
 }
 
 /// Holds the inner lock for long.
 async fn holds_inner(inner: Arc<Lock>) {
-    for _ in 0..2 * ROUNDS {
+    for _ in 0..3 * ROUNDS {
         let mut inner = inner.lock().await;
         tokio::time::sleep(SLOW).await;
         *inner += 1;
@@ -254,9 +257,11 @@ async fn holds_inner(inner: Arc<Lock>) {
 }
 
 /// Needs the outer lock for next to nothing.
-async fn wants_outer(outer: Arc<Lock>) {
+async fn wants_outer(outer: Arc<Lock>, round: Arc<Barrier>) {
     for _ in 0..ROUNDS {
+        round.wait().await;
         *outer.lock().await += 1;
+        round.wait().await;
     }
 }
 
@@ -266,11 +271,12 @@ pub(crate) fn nested_holders_are_told_apart() {
     let ((), trace) = record(|| {
         runtime.block_on(async {
             let (outer, inner) = (Arc::new(Lock::new(0)), Arc::new(Lock::new(0)));
+            let round = Arc::new(Barrier::new(3));
             let tasks = [
                 kymo::spawn_named("inner", holds_inner(inner.clone())),
-                kymo::spawn_named("outer", holds_outer(outer.clone(), inner)),
-                kymo::spawn_named("wants", wants_outer(outer.clone())),
-                kymo::spawn_named("wants", wants_outer(outer)),
+                kymo::spawn_named("outer", holds_outer(outer.clone(), inner, round.clone())),
+                kymo::spawn_named("wants", wants_outer(outer.clone(), round.clone())),
+                kymo::spawn_named("wants", wants_outer(outer, round)),
             ];
             for task in tasks {
                 task.await.unwrap();

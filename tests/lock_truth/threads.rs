@@ -334,22 +334,24 @@ const SLOW: Duration = Duration::from_millis(60);
 
 type Lock = parking_lot::Mutex<u32>;
 
-/// Holds the outer lock while it waits for the inner one.
+/// Holds the outer lock, lets others queue for it, then waits for the inner one.
 #[inline(never)]
-fn holds_outer(outer: &Lock, inner: &Lock) {
+fn holds_outer(outer: &Lock, inner: &Lock, round: &Barrier) {
     for _ in 0..ROUNDS {
         let mut outer = outer.lock();
-        std::thread::sleep(SLOW / 4);
+        round.wait();
+        std::thread::sleep(SLOW);
         *inner.lock() += 1;
         *outer += 1;
         parking_lot::MutexGuard::unlock_fair(outer);
+        round.wait();
     }
 }
 
 /// Holds the inner lock for long.
 #[inline(never)]
 fn holds_inner(inner: &Lock) {
-    for _ in 0..2 * ROUNDS {
+    for _ in 0..3 * ROUNDS {
         let mut inner = inner.lock();
         std::thread::sleep(SLOW);
         *inner += 1;
@@ -359,28 +361,31 @@ fn holds_inner(inner: &Lock) {
 
 /// Needs the outer lock for next to nothing.
 #[inline(never)]
-fn wants_outer(outer: &Lock) {
+fn wants_outer(outer: &Lock, round: &Barrier) {
     for _ in 0..ROUNDS {
+        round.wait();
         *outer.lock() += 1;
+        round.wait();
     }
 }
 
 /// Whoever waits for the outer lock waits for the one that holds it, whatever that one waits for meanwhile.
 pub(crate) fn nested_holders_are_told_apart() {
-    let (outer, inner) = (Lock::new(0), Lock::new(0));
+    let (outer, inner, round) = (Lock::new(0), Lock::new(0), Barrier::new(3));
     let ((), trace) = record(|| {
         std::thread::scope(|scope| {
             scope.spawn(|| holds_inner(&inner));
-            scope.spawn(|| holds_outer(&outer, &inner));
-            scope.spawn(|| wants_outer(&outer));
-            scope.spawn(|| wants_outer(&outer));
+            scope.spawn(|| holds_outer(&outer, &inner, &round));
+            scope.spawn(|| wants_outer(&outer, &round));
+            scope.spawn(|| wants_outer(&outer, &round));
         });
     });
     let passes = |stack, function| {
         crate::recorded::functions(&trace, stack).iter().any(|name| name.contains(function))
     };
     // Each thread sleeps on an address of its own.
-    let waits = trace.waits.iter().filter(|wait| passes(wait.stack, "wants_outer"));
+    let of_lock = |stack| passes(stack, "wants_outer") && passes(stack, "parking_lot");
+    let waits = trace.waits.iter().filter(|wait| of_lock(wait.stack));
     let of_wants: HashSet<u64> = waits.map(|wait| wait.addr).collect();
     let (mut right, mut all) = (0.0, 0.0);
     for blame in contention::held(&trace).iter().filter(|blame| of_wants.contains(&blame.addr)) {
