@@ -124,7 +124,7 @@ fn e1_dlsym_bootstrap() {
         result.addr()
     });
     let of_thread =
-        |event: &&Event| matches!(event, Event::MemoryMap(map) if map.length.0 as usize == mapped);
+        |(_, event): &&(_, Event)| matches!(event, Event::MemoryMap(map) if map.length.0 as usize == mapped);
     assert_eq!(events.iter().filter(of_thread).count(), 1);
     assert_eq!(REENTERED.load(Ordering::Relaxed), 0);
 }

@@ -64,7 +64,9 @@ fn memory_that_is_mapped_moved_and_given_back_is_told_in_order() {
     let (said, events) = recorded::events(Groups::NONE.with(Group::Memory), calls::mappings);
     let told: Vec<_> = events
         .into_iter()
-        .filter_map(|event| match event {
+        // A thread that begins maps a stack for its signals.
+        .filter(|(thread, _)| *thread == kymo::record::this_thread())
+        .filter_map(|(_, event)| match event {
             Event::MemoryMap(map) => Some(("map", map.addr.0, map.length.0 / PAGE)),
             Event::MemoryUnmap(unmap) => Some(("unmap", unmap.addr.0, unmap.length.0 / PAGE)),
             Event::MemoryRelease(release) => Some(("release", release.addr.0, release.length.0 / PAGE)),

@@ -73,8 +73,12 @@ impl Planted {
             of.map(|blame| (blame.waiting, blame.share.delay_ns)).collect::<Vec<_>>()
         };
         let held = blamed("end");
-        assert!(held.iter().all(|&(waiting, _)| waiting == self.kind), "{}: {held:?}", self.path);
-        self.agrees("held", held.iter().map(|(_, delay)| delay).sum());
+        let of = |kind| -> f64 {
+            held.iter().filter(|(is, _)| (*is == self.kind) == kind).map(|(_, ns)| ns).sum()
+        };
+        // The threads that tell each other when also meet for some microseconds at locks of std's own.
+        assert!(of(false) < 0.01 * self.waited_ns, "{}: {held:?}", self.path);
+        self.agrees("held", of(true));
         assert!(blamed("wait").is_empty(), "{}: {:?}", self.path, blamed("wait"));
     }
 }

@@ -110,7 +110,8 @@ fn c5_a_full_table_is_counted_and_said() {
         assert!(comments.iter().any(|line| line.contains('≥') && line.contains("samples")), "{comments:?}");
         drop(kept);
         let ((), trace) = record_unnamed(|| ());
-        assert!(live(&trace)[1] < 1000, "{:?}", live(&trace));
+        // The test's own allocations beside them are sampled, too.
+        assert!(live(&trace)[1] < TOO_MANY as u64 / 20, "{:?}", live(&trace));
         kymo::set_mem_profile_rate(0);
         let none = allocated(&record_unnamed(|| ()).1);
         drop(black_box(vec![0_u8; 10 << 20]));

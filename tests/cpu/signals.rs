@@ -221,7 +221,9 @@ fn interrupted(work: Duration) -> Vec<&'static str> {
 fn a14_no_call_is_interrupted() {
     in_child(|| {
         let (interrupted, sampled) = sample_unnamed(HZ, || interrupted(Duration::from_millis(600)));
-        assert!(sampled.trace.samples.len() > 20, "{}", sampled.trace.samples.len());
+        // A thread that sleeps so often meets few of the kernel's ticks, each of which stands for many periods.
+        let weight: u64 = sampled.trace.samples.iter().map(|sample| sample.weight_ns).sum();
+        assert!(weight > 100_000_000, "{weight}");
         assert_eq!(interrupted, Vec::<&str>::new());
     });
 }

@@ -31,8 +31,8 @@ fn record_with<R>(resolver: Option<Resolver>, work: impl FnOnce() -> R) -> (R, T
     (result, trace)
 }
 
-/// Records these groups while `work` runs; what was told, a thread after the other.
-pub(crate) fn events<R>(groups: Groups, work: impl FnOnce() -> R) -> (R, Vec<Event>) {
+/// Records these groups while `work` runs; what was told, and of which thread.
+pub(crate) fn events<R>(groups: Groups, work: impl FnOnce() -> R) -> (R, Vec<(ThreadId, Event)>) {
     let sink = MemorySink::new(256 << 20);
     let options = CaptureOptions { groups, cpu_hz: 0, sink: Box::new(sink.clone()), resolver: None };
     let capture = Capture::start(options).unwrap();
@@ -41,8 +41,8 @@ pub(crate) fn events<R>(groups: Groups, work: impl FnOnce() -> R) -> (R, Vec<Eve
     let bytes = sink.take();
     let file = File::parse(&bytes).unwrap();
     assert_eq!(file.problems, []);
-    let runs = file.runs.iter().flat_map(|run| file.events(run));
-    (result, runs.map(|stamped| stamped.unwrap().event).collect())
+    let of_run = |run| file.events(run).map(|stamped| (run.head.thread, stamped.unwrap().event));
+    (result, file.runs.iter().flat_map(of_run).collect())
 }
 
 /// Index of this thread in a trace.
