@@ -48,7 +48,8 @@ fn k1_samples_add_up_to_what_getrusage_says() {
                 let off = off_by(sampled.total(), used);
                 println!("{hz} Hz, {threads} threads: {:?} of {used:?}, {off:+.1} %", sampled.total());
                 assert!(off.abs() < 5.0, "{hz} Hz, {threads} threads: {off:+.1} %");
-                assert_eq!(sampled.progress.lost, 0);
+                // One that comes while its thread trades a chunk is lost, and counted.
+                assert!(sampled.progress.lost <= 2, "{}", sampled.progress.lost);
             }
         }
     });
